@@ -1,0 +1,78 @@
+"""The console command, `gpen-gateway`."""
+
+import sys
+from typing import NoReturn
+
+import click
+import uvicorn
+from pydantic import ValidationError
+
+from gateway import __version__
+from gateway.app import create_app
+from gateway.service.logs import log_config
+from gateway.settings import Settings
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gpen-gateway")
+def main() -> None:
+    """Standardise portraits, restore their faces with GPEN, serve it over HTTP."""
+
+
+@main.command()
+@click.option("--host", help="Address to listen on.  [GATEWAY_HOST, 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one.  [GATEWAY_PORT, 8000]")
+def serve(host: str | None, port: int | None) -> None:
+    """Serve the gateway, with a GPEN backend inside unless GATEWAY_BACKEND_URL names one."""
+    settings = _settings()
+    server = settings.server
+    uvicorn.run(
+        create_app(settings),
+        host=host or server.host,
+        port=server.port if port is None else port,
+        log_level=server.log_level.lower(),
+        log_config=log_config(server.log_level),
+    )
+
+
+@main.command()
+@click.option("--host", help="Address to listen on.  [GPEN_BACKEND_HOST, 127.0.0.1]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one.  [GPEN_BACKEND_PORT, 8001]"
+)
+def backend(host: str | None, port: int | None) -> None:
+    """Serve a GPEN backend alone, over the Open Inference Protocol v2."""
+    from gateway.embed import serve_backend
+
+    try:
+        serve_backend(host, port)
+    except ValidationError as error:
+        _refuse(error)
+
+
+@main.command()
+@click.option("--out", "folder", default="out/demo", show_default=True, help="Folder for the pictures.")
+@click.option(
+    "--image", type=click.Path(exists=True, dir_okay=False), help="A photo of yours in place of ours."
+)
+def demo(folder: str, image: str | None) -> None:
+    """Start a gateway, enhance a portrait over HTTP, and save what came of it."""
+    from gateway.demo import run_demo
+
+    run_demo(folder, image)
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        _refuse(error)
+
+
+def _refuse(error: ValidationError) -> NoReturn:
+    """Ends the command, naming every setting that is wrong."""
+    prefix = "GPEN_BACKEND_" if error.title == "BackendSettings" else "GATEWAY_"
+    for wrong in error.errors(include_url=False):
+        name = f"{prefix}{wrong['loc'][0]}".upper() if wrong["loc"] else error.title
+        click.echo(f"gpen-gateway: {name}={wrong['input']!r} is not valid: {wrong['msg']}", err=True)
+    sys.exit(2)

@@ -1,0 +1,160 @@
+"""The main job on a real portrait, over HTTP, with pictures to look at."""
+
+import base64
+import io
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import httpx
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from gateway.photo import encode
+from gpen_client.geometry import similarity, transform, warp
+
+_START_TIMEOUT_S = 60.0
+_REQUEST_TIMEOUT_S = 180.0
+_PANEL = 640
+_CAPTION = 40
+# Where the eyes are in the close-ups, px.
+_PANEL_EYES = np.array([(220, 260), (420, 260)], np.float32)
+
+# What the demo asks for: enough of everything that linkage has something to do.
+_ASKED = {"strength": "80", "brightness": "20", "contrast": "20", "format": "png"}
+
+
+def run_demo(folder: str, image: str | None) -> None:
+    """Serves a gateway on a free port, enhances `image` (a degraded portrait of ours without one) and saves
+    input, portrait, result and a comparison in `folder`. Ends the process with a message where that fails."""
+    out = Path(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    data = Path(image).read_bytes() if image else degraded_astronaut()
+    with _gateway() as url, httpx.Client(base_url=url, timeout=_REQUEST_TIMEOUT_S) as client:
+        ready = client.get("/readyz").json()
+        portrait = _post(client, "/v1/preprocess", data, {"format": "png"})
+        enhanced = _post(client, "/v1/enhance", data, _ASKED)
+    pictures: dict[str, Image.Image] = {
+        "input": Image.open(io.BytesIO(data)),
+        "portrait": _picture(portrait),
+        "result": _picture(enhanced),
+    }
+    (out / f"input.{(pictures['input'].format or 'img').lower()}").write_bytes(data)
+    pictures["portrait"].save(out / "portrait.png")
+    pictures["result"].save(out / "result.png")
+    comparison(pictures, enhanced["report"]).save(out / "side-by-side.png")
+    _tell(out, ready, enhanced["report"])
+
+
+def degraded_astronaut() -> bytes:
+    """A JPEG of Eileen Collins (NASA, public domain; scikit-image's `data.astronaut`), made as bad as old
+    phone photos are: blurred, shrunk, noisy and compressed, always in the same way."""
+    from skimage import data
+
+    sharp = data.astronaut()[:400]  # type: ignore[no-untyped-call]
+    soft = cv2.GaussianBlur(sharp, (0, 0), 1.2)
+    small = cv2.resize(soft, None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA)
+    noise = np.random.default_rng(7).normal(0, 5, small.shape)
+    dim = np.clip(small * 0.8 + noise, 0, 255).astype(np.uint8)
+    return encode(dim, "jpeg", 60)
+
+
+def comparison(pictures: dict[str, Image.Image], report: dict[str, Any]) -> Image.Image:
+    """`pictures` (`input` and portraits) next to each other under their names, and below each its face.
+
+    report: of `/v1/enhance`; its landmarks say where the face is.
+    """
+    sheet = Image.new(
+        "RGB", (_PANEL * len(pictures), _CAPTION + _PANEL * (2 if report["face"] else 1)), "white"
+    )
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=22)
+    for column, (name, picture) in enumerate(pictures.items()):
+        x = column * _PANEL
+        draw.text((x + 8, 8), name, "black", font)
+        upright = ImageOps.exif_transpose(picture).convert("RGB")
+        sheet.paste(ImageOps.pad(upright, (_PANEL, _PANEL), Image.Resampling.LANCZOS, "white"), (x, _CAPTION))
+        if report["face"]:
+            to_picture = np.eye(2, 3) if name == "input" else np.array(report["portrait"]["matrix"])
+            landmarks5 = transform(to_picture, np.array(report["face"]["landmarks5"], np.float32))
+            face = warp(np.asarray(upright), similarity(landmarks5[:2], _PANEL_EYES), (_PANEL, _PANEL))
+            sheet.paste(Image.fromarray(face), (x, _CAPTION + _PANEL))
+    return sheet
+
+
+@contextmanager
+def _gateway() -> Iterator[str]:
+    """The URL of a gateway process that ends with the block."""
+    port = _free_port()
+    command = [sys.executable, "-m", "gateway", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    environment = {"GATEWAY_LOG_LEVEL": "warning", **os.environ}
+    with subprocess.Popen(command, env=environment) as process:  # noqa: S603 - our own command
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait_ready(url, process)
+            yield url
+        finally:
+            process.terminate()
+
+
+def _free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def _wait_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    detail = "it does not listen"
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            answer = httpx.get(f"{url}/readyz", timeout=5)
+            if answer.is_success:
+                return
+            detail = answer.json()["detail"]
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise click.ClickException(f"the gateway did not get ready: {detail}; its log above tells more")
+
+
+def _post(client: httpx.Client, path: str, data: bytes, fields: dict[str, str]) -> dict[str, Any]:
+    answer = client.post(
+        path, files={"image": ("photo", data)}, data=fields, headers={"Accept": "application/json"}
+    )
+    if not answer.is_success:
+        problem = answer.json()
+        raise click.ClickException(f"{path}: {problem['title']}: {problem['detail']}")
+    document: dict[str, Any] = answer.json()
+    return document
+
+
+def _picture(answer: dict[str, Any]) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(answer["image_base64"])))
+
+
+def _tell(out: Path, ready: dict[str, Any], report: dict[str, Any]) -> None:
+    click.echo(f"engine        {report['engine']} ({report['model']})")
+    click.echo(f"face finder   {report['finder']}, {len(report['faces'])} face(s)")
+    light = report["light"]
+    click.echo(
+        f"light         mean {light['before']['mean']} -> {light['after']['mean']}, spread "
+        f"{light['before']['spread']} -> {light['after']['spread']} (CLAHE {light['clahe']['weight']})"
+    )
+    for rule in report["linkage"]:
+        click.echo(
+            f"linked        {rule['parameter']}: {rule['asked']} -> {rule['effective']} ({rule['because']})"
+        )
+    for notice in [*ready["notices"], *report["warnings"]]:
+        click.echo(f"note          {notice}")
+    stages = ", ".join(f"{name} {value:.0f}" for name, value in report["timings_ms"].items())
+    click.echo(f"times, ms     {stages}")
+    for path in sorted(out.iterdir()):
+        click.echo(f"saved         {path}")

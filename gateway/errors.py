@@ -1,0 +1,154 @@
+"""Every failure a caller can be told about.
+
+GatewayError                     status  type
+├── MalformedRequest             400     malformed-request
+│   └── DamagedPicture           400     damaged-picture
+├── TooLarge                     413     too-large
+│   └── TooManyPixels            413     too-many-pixels
+├── UnsupportedPicture           415     unsupported-picture
+├── InvalidParameters            422     invalid-parameters
+│   ├── MissingPicture           422     missing-picture
+│   └── UnknownModel             422     unknown-model
+├── NoFace                       422     no-face
+├── HeadTurned                   422     head-turned
+├── BackendBroken                502     backend-broken
+├── DeadlinePassed               504     deadline-passed
+└── TryLater                             (each with Retry-After)
+    ├── BackendIsBusy            429     backend-busy
+    ├── BackendAway              503     backend-away
+    └── NotReady                 503     not-ready
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+from gpen_client import errors as client
+
+
+class GatewayError(Exception):
+    """A failure with an HTTP answer. `str(error)` is the problem's `detail`: what is wrong and what to do.
+
+    status, type, title: as in RFC 9457. retry_after: seconds, sent as `Retry-After` where it is known.
+    """
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "Something went wrong inside the gateway"
+    retry_after: float | None = None
+
+
+class MalformedRequest(GatewayError):
+    """The body is not what its content type says."""
+
+    status, type, title = 400, "malformed-request", "The request cannot be read"
+
+
+class DamagedPicture(MalformedRequest):
+    """The picture's header is fine, its pixels are not."""
+
+    type, title = "damaged-picture", "The picture is damaged"
+
+
+class TooLarge(GatewayError):
+    """The body has more bytes than are allowed."""
+
+    status, type, title = 413, "too-large", "The request is too large"
+
+
+class TooManyPixels(TooLarge):
+    """The picture has more pixels than are allowed."""
+
+    type, title = "too-many-pixels", "The picture has too many pixels"
+
+
+class UnsupportedPicture(GatewayError):
+    """The bytes are no picture that is read here."""
+
+    status, type, title = 415, "unsupported-picture", "Not a picture that can be read"
+
+
+class InvalidParameters(GatewayError):
+    """A parameter is unknown or out of range. errors: each wrong `parameter` with its `message`."""
+
+    status, type, title = 422, "invalid-parameters", "The parameters are not valid"
+    errors: list[dict[str, str]] | None = None
+
+
+class MissingPicture(InvalidParameters):
+    """The request has no picture."""
+
+    type, title = "missing-picture", "The request has no picture"
+
+
+class UnknownModel(InvalidParameters):
+    """The backend has no such model."""
+
+    type, title = "unknown-model", "There is no such model"
+
+
+class NoFace(GatewayError):
+    """No face was found and the caller asked to be told."""
+
+    status, type, title = 422, "no-face", "No face was found"
+
+
+class HeadTurned(GatewayError):
+    """The head is turned past the limit and the caller asked to be told."""
+
+    status, type, title = 422, "head-turned", "The head is turned too far"
+
+
+class BackendBroken(GatewayError):
+    """The backend answered nonsense."""
+
+    status, type, title = 502, "backend-broken", "The backend answered nonsense"
+
+
+class DeadlinePassed(GatewayError):
+    """The time for this request is over."""
+
+    status, type, title = 504, "deadline-passed", "The deadline has passed"
+
+
+class TryLater(GatewayError):
+    """A failure that time may mend. retry_after: seconds to wait; one where nobody knows better."""
+
+    def __init__(self, detail: str, retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after = 1.0 if retry_after is None else retry_after
+
+
+class BackendIsBusy(TryLater):
+    """The backend's queue is full."""
+
+    status, type, title = 429, "backend-busy", "The backend is busy"
+
+
+class BackendAway(TryLater):
+    """The backend cannot be reached, or says that it cannot serve."""
+
+    status, type, title = 503, "backend-away", "The backend is away"
+
+
+class NotReady(TryLater):
+    """The gateway cannot serve yet, or not any more."""
+
+    status, type, title = 503, "not-ready", "The gateway is not ready"
+
+
+@contextmanager
+def backend_errors() -> Iterator[None]:
+    """Turns every failure of the backend's client into the answer it deserves."""
+    try:
+        yield
+    except client.ModelNotFound as error:
+        raise UnknownModel(str(error)) from error
+    except client.BackendBusy as error:
+        raise BackendIsBusy(f"{error}; try again later", error.retry_after) from error
+    except client.BackendUnavailable as error:
+        raise BackendAway(f"{error}; try again later", error.retry_after) from error
+    except client.BackendTimeout as error:
+        raise DeadlinePassed(f"{error}; send a smaller picture, or raise GATEWAY_TIMEOUT_S") from error
+    except client.BackendError as error:
+        raise BackendBroken(f"{error}; the backend's log tells more") from error

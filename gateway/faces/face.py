@@ -1,0 +1,88 @@
+"""One face in a photo, and what finds it."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from gpen_client.types import Matrix, Pixels, Points
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """Where a head is turned, degrees; all zero looks straight into the camera.
+
+    yaw: positive to the picture's right. pitch: positive up. roll: positive clockwise as seen.
+    """
+
+    yaw: float
+    pitch: float
+    roll: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Face:
+    """A face, in upright photo pixels.
+
+    bbox: (x0, y0, x1, y1). landmarks5: (5, 2) float32 (x, y): eye, eye, nose tip, mouth corner, mouth
+    corner, each pair image-left first. score: the finder's confidence, 0 to 1. pose: None where the finder
+    does not see enough of the face to tell.
+    """
+
+    bbox: tuple[float, float, float, float]
+    landmarks5: Points
+    score: float
+    pose: Pose | None
+
+    @property
+    def eye_centre(self) -> tuple[float, float]:
+        """The middle between the eyes, (x, y) px."""
+        x, y = self.landmarks5[:2].mean(0)
+        return float(x), float(y)
+
+    @property
+    def interocular(self) -> float:
+        """Distance between the eyes' centres, px."""
+        return float(np.hypot(*(self.landmarks5[1] - self.landmarks5[0])))
+
+
+class FaceFinder(Protocol):
+    """Finds the faces of a photo. Instances are called from many threads at once."""
+
+    @property
+    def name(self) -> str:
+        """`fan`, `yunet` or `haar`; the report tells it."""
+
+    def find(self, pixels: Pixels) -> list[Face]:
+        """The faces of `pixels` (H, W, 3) uint8 RGB, best first, in its pixels; empty where there is none."""
+
+
+def best_first(faces: list[Face], width: int, height: int) -> list[Face]:
+    """`faces` with the one a portrait should be centred on first; the same faces always in the same order.
+
+    A face weighs its area times its score, less up to half of that towards the corners of the
+    `width` x `height` photo.
+    """
+
+    def weight(face: Face) -> float:
+        x0, y0, x1, y1 = face.bbox
+        off = np.hypot((x0 + x1) / width - 1, (y0 + y1) / height - 1) / np.sqrt(2)
+        return float((x1 - x0) * (y1 - y0) * face.score * (1 - 0.5 * min(off, 1.0)))
+
+    return sorted(faces, key=lambda face: (-weight(face), face.bbox))
+
+
+def reduced(pixels: Pixels, side: int) -> tuple[Pixels, Matrix]:
+    """A copy of `pixels` whose longer side is at most `side` px, and the (2, 3) matrix back to the photo."""
+    height, width = pixels.shape[:2]
+    shrink = min(1.0, side / max(height, width))
+    small_width, small_height = max(1, round(width * shrink)), max(1, round(height * shrink))
+    small = (
+        cv2.resize(pixels, (small_width, small_height), interpolation=cv2.INTER_AREA)
+        if shrink < 1
+        else pixels
+    )
+    x, y = width / small_width, height / small_height
+    # A pixel's centre lies half a pixel from its edge, in both pictures.
+    return small, np.array([[x, 0, x / 2 - 0.5], [0, y, y / 2 - 0.5]])  # type: ignore[return-value]

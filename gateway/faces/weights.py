@@ -1,0 +1,103 @@
+"""The files that face finders need: where they are, whether they are whole, and how they get here."""
+
+import hashlib
+import logging
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+logger = logging.getLogger(__name__)
+
+
+class WeightsUnavailable(Exception):
+    """A weights file is neither on disk nor to be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """A published file of network weights.
+
+    name: its file name. url: where it is published. sha256: the whole hex digest, or as much of its
+    beginning as the publisher told (torch.hub puts eight or ten digits into file names). max_bytes: more
+    than the file can have; a download stops there.
+    """
+
+    name: str
+    url: str
+    sha256: str
+    max_bytes: int
+
+    def verified(self, folder: Path) -> Path | None:
+        """The file in `folder` if it is there and whole, else None."""
+        path = folder / self.name
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest.startswith(self.sha256):
+            return path
+        logger.warning("%s is not the published file (sha256 %s): it is not used", path, digest)
+        return None
+
+    def fetch(self, folder: Path, *, connect_timeout_s: float = 2.0, read_timeout_s: float = 10.0) -> Path:
+        """The file in `folder`, downloaded there if it is not yet.
+
+        The file appears whole and verified, or not at all. Raises WeightsUnavailable.
+        """
+        if found := self.verified(folder):
+            return found
+        timeout = httpx.Timeout(read_timeout_s, connect=connect_timeout_s)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{self.name}.", delete=False) as partial:
+                try:
+                    self._download(partial, timeout)
+                    Path(partial.name).replace(folder / self.name)
+                finally:
+                    Path(partial.name).unlink(missing_ok=True)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise WeightsUnavailable(f"{self.name} cannot be fetched from {self.url}: {error}") from error
+        return folder / self.name
+
+    def _download(self, partial: "tempfile._TemporaryFileWrapper[bytes]", timeout: httpx.Timeout) -> None:
+        digest, received = hashlib.sha256(), 0
+        with httpx.stream("GET", self.url, timeout=timeout, follow_redirects=True) as answer:
+            answer.raise_for_status()
+            for chunk in answer.iter_bytes():
+                received += len(chunk)
+                if received > self.max_bytes:
+                    raise WeightsUnavailable(
+                        f"{self.url} sent more than {self.max_bytes} bytes: not the file"
+                    )
+                digest.update(chunk)
+                partial.write(chunk)
+        if not digest.hexdigest().startswith(self.sha256):
+            raise WeightsUnavailable(f"{self.url} sent another file (sha256 {digest.hexdigest()})")
+        partial.flush()
+        os.fsync(partial.fileno())
+
+
+YUNET = WeightsFile(
+    name="face_detection_yunet_2023mar.onnx",
+    url="https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/face_detection_yunet_2023mar.onnx",
+    sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+    max_bytes=1_000_000,
+)
+"""OpenCV's YuNet face detector (opencv_zoo, MIT), 232,589 bytes."""
+
+FAN = WeightsFile(
+    name="2DFAN4-11f355bf06.pth.tar",
+    url="https://www.adrianbulat.com/downloads/python-fan/2DFAN4-11f355bf06.pth.tar",
+    sha256="11f355bf06",
+    max_bytes=200_000_000,
+)
+"""face-alignment's 68-point network (Bulat & Tzimiropoulos 2017), 96 MB."""
+
+
+def torch_hub_folder() -> Path:
+    """Where face-alignment, through torch.hub, keeps its weights: `$TORCH_HOME/hub/checkpoints`."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return Path(os.environ.get("TORCH_HOME", cache / "torch")) / "hub" / "checkpoints"

@@ -1,0 +1,70 @@
+"""A running gateway: what its routes need, made in one place and closed again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from gateway.enhance import Enhancer
+from gateway.faces import FaceFinder, make_finder
+from gateway.models import Models
+from gateway.service.threads import PixelThreads
+from gateway.settings import Settings
+from gpen_client.client import GpenClient
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Everything that requests share. backend: `embedded`, or the backend's URL."""
+
+    settings: Settings
+    threads: PixelThreads
+    finder: FaceFinder
+    client: GpenClient
+    models: Models
+    enhancer: Enhancer
+    backend: str
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    finder: FaceFinder | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> AsyncIterator[Gateway]:
+    """A gateway until the block ends. finder, transport: in place of those the settings would make.
+
+    Raises FinderUnavailable where the named face finder cannot run here.
+    """
+    async with AsyncExitStack() as stack:
+        threads = PixelThreads(settings.server.threads)
+        stack.callback(threads.close)
+        if finder is None:
+            # It may read, or even fetch, files.
+            finder = await asyncio.to_thread(
+                make_finder, settings.faces.face_finder, settings.faces.models_dir
+            )
+        url, transport = await _backend(settings, transport, stack)
+        client = await stack.enter_async_context(
+            GpenClient(url, transport=transport, connect_timeout_s=settings.upstream.connect_timeout_s)
+        )
+        models = Models(client, settings.upstream.default_model)
+        enhancer = Enhancer(
+            finder, client, models, threads, settings.limits.pixels, settings.upstream.timeout_s
+        )
+        backend = str(settings.upstream.backend_url or "embedded")
+        yield Gateway(settings, threads, finder, client, models, enhancer, backend)
+
+
+async def _backend(
+    settings: Settings, transport: httpx.AsyncBaseTransport | None, stack: AsyncExitStack
+) -> tuple[str, httpx.AsyncBaseTransport | None]:
+    """The backend's address and the way to it; None is the network."""
+    if settings.upstream.backend_url is not None:
+        return str(settings.upstream.backend_url), transport
+    # Whoever has a backend elsewhere never imports this one.
+    from gateway.embed import EMBEDDED_URL, embedded_backend
+
+    return EMBEDDED_URL, transport or await stack.enter_async_context(embedded_backend())

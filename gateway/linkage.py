@@ -1,0 +1,108 @@
+"""What standardising did changes what GPEN should do: asked parameters -> effective parameters.
+
+A pure function over plain data; every rule that changed something is told.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.params import EnhanceParams
+from gateway.standardise.portrait import YAW_LIMIT, Portrait
+from gpen_client.types import ModelInfo, RestoreParams
+
+# Halving brightness and dropping 60 % of contrast after a full CLAHE is the article's advice.
+_CLAHE_TAKES_BRIGHTNESS, _CLAHE_TAKES_CONTRAST = 0.5, 0.6
+# From the limit to this yaw, strength falls linearly to this share: landmark methods err by 4 to 6 degrees,
+# so the limit is the start of a band and no cliff; past it a frontal network starts to invent.
+_YAW_END, _YAW_SHARE = 45.0, 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedRule:
+    """One rule that changed a parameter.
+
+    asked: what the caller asked. effective: what holds after this rule.
+    """
+
+    rule: str
+    parameter: str
+    asked: Any
+    effective: Any
+    because: str
+
+
+def link(
+    asked: EnhanceParams, portrait: Portrait, model: ModelInfo
+) -> tuple[RestoreParams, tuple[AppliedRule, ...]]:
+    """The parameters of the restoration of `portrait` by `model`, and the rules that made them.
+
+    With `linkage=false` only `no_face` applies: a face that nobody found is never restored.
+    """
+    linking = _Linking(asked)
+    if portrait.face is None:
+        linking.set("no_face", "strength", 0.0, "no face was found: nothing may be made up")
+    if asked.linkage:
+        _link_alignment(linking, portrait)
+        _link_size(linking, model)
+        _link_yaw(linking, asked, portrait)
+        _link_light(linking, portrait)
+    return linking.effective, tuple(linking.rules)
+
+
+def _link_alignment(linking: "_Linking", portrait: Portrait) -> None:
+    if portrait.face is not None:
+        linking.set("centred", "auto_align", False, "the landmarks are known and travel with the picture")
+
+
+def _link_size(linking: "_Linking", model: ModelInfo) -> None:
+    if model.size is not None:
+        linking.set(
+            "fixed_size", "inference_size", model.size, f"every portrait has one size; {model.name}'s own"
+        )
+
+
+def _link_yaw(linking: "_Linking", asked: EnhanceParams, portrait: Portrait) -> None:
+    pose = portrait.face and portrait.face.pose
+    if not pose or asked.yaw == "off" or abs(pose.yaw) <= YAW_LIMIT:
+        return
+    past = min((abs(pose.yaw) - YAW_LIMIT) / (_YAW_END - YAW_LIMIT), 1.0)
+    linking.scale(
+        "large_yaw", "strength", 1 - (1 - _YAW_SHARE) * past, f"the head is turned {abs(pose.yaw):.0f}°"
+    )
+
+
+def _link_light(linking: "_Linking", portrait: Portrait) -> None:
+    plan = portrait.light_plan
+    if plan.clahe_weight > 0:
+        because = f"CLAHE of weight {plan.clahe_weight:.2f} has raised the local contrast already"
+        linking.scale("clahe", "brightness", 1 - _CLAHE_TAKES_BRIGHTNESS * plan.clahe_weight, because)
+        linking.scale("clahe", "contrast", 1 - _CLAHE_TAKES_CONTRAST * plan.clahe_weight, because)
+    if plan.gamma != 1.0:
+        direction = "raised" if plan.gamma < 1 else "lowered"
+        # A gamma of 2 or 1/2, the most that is ever used, leaves no brightening to ask for.
+        share = max(0.0, 1 - abs(math.log2(plan.gamma)))
+        linking.scale(
+            "exposure", "brightness", share, f"the exposure was {direction} by a gamma of {plan.gamma:.2f}"
+        )
+
+
+class _Linking:
+    """The parameters as the rules change them, one after the other."""
+
+    def __init__(self, asked: EnhanceParams) -> None:
+        shared = asked.model_dump(include=set(RestoreParams.model_fields))
+        self._asked = RestoreParams(**shared)
+        self.effective = self._asked
+        self.rules: list[AppliedRule] = []
+
+    def set(self, rule: str, parameter: str, value: Any, because: str) -> None:  # noqa: ANN401
+        """Notes and applies `rule`, unless it changes nothing."""
+        if getattr(self.effective, parameter) == value:
+            return
+        self.effective = self.effective.model_copy(update={parameter: value})
+        self.rules.append(AppliedRule(rule, parameter, getattr(self._asked, parameter), value, because))
+
+    def scale(self, rule: str, parameter: str, share: float, because: str) -> None:
+        """Multiplies a scale of 0 to 100 by `share`, 0 to 1."""
+        self.set(rule, parameter, round(getattr(self.effective, parameter) * share, 2), because)

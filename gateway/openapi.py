@@ -1,0 +1,81 @@
+"""The OpenAPI of routes that take pictures: FastAPI cannot infer bodies of three kinds."""
+
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from gateway.errors import (
+    BackendAway,
+    BackendBroken,
+    BackendIsBusy,
+    DeadlinePassed,
+    GatewayError,
+    InvalidParameters,
+    MalformedRequest,
+    TooLarge,
+    UnsupportedPicture,
+)
+from gateway.photo import OutputFormat
+from gateway.schemas import Problem
+from gateway.service.problem import PROBLEM_JSON
+
+_PICTURE = {"type": "string", "format": "binary", "description": "A JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF."}
+_BASE64 = {"type": "string", "format": "byte", "description": "The picture's bytes in base64."}
+
+UPLOAD_ERRORS = (MalformedRequest, TooLarge, UnsupportedPicture, InvalidParameters)
+"""What can be wrong with an upload."""
+
+BACKEND_ERRORS = (BackendIsBusy, BackendBroken, BackendAway, DeadlinePassed)
+"""What can be wrong behind the gateway."""
+
+
+def picture_body(params: type[BaseModel]) -> dict[str, Any]:
+    """`openapi_extra` for a route that takes a picture and `params` in any of the three shapes."""
+    properties = params.model_json_schema()["properties"]
+    query = [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "schema": {key: value for key, value in schema.items() if key != "description"},
+            "description": schema.get("description", ""),
+        }
+        for name, schema in properties.items()
+    ]
+    return {
+        "parameters": query,
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": _object({"image": _PICTURE, **properties})},
+                "image/*": {"schema": _PICTURE},
+                "application/json": {"schema": _object({"image": _BASE64, **properties})},
+            },
+        },
+    }
+
+
+def picture_responses(
+    answer: type[BaseModel], *errors: type[GatewayError]
+) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route that returns a picture (`answer` to who accepts JSON) or one of `errors`."""
+    pictures = {f"image/{name}": {"schema": _PICTURE} for name in get_args(OutputFormat)}
+    return {
+        200: {"description": "The picture.", "content": pictures, "model": answer},
+        **error_responses(*errors),
+    }
+
+
+def error_responses(*errors: type[GatewayError]) -> dict[int | str, dict[str, Any]]:
+    """`responses` for `errors`, which all have one schema."""
+    return {
+        error.status: {
+            "description": error.title,
+            "content": {PROBLEM_JSON: {"schema": Problem.model_json_schema()}},
+        }
+        for error in errors
+    }
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": ["image"], "properties": properties, "additionalProperties": False}

@@ -1,0 +1,76 @@
+"""What callers may ask for. Scales run from 0 to 100, as users of GPEN's web interface know them."""
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.photo import OutputFormat
+from gpen_client.types import Mode
+
+Percent: TypeAlias = Annotated[float, Field(ge=0, le=100)]
+
+ModelName = Literal["gpen-bfr-256", "gpen-bfr-512", "gpen-bfr-1024", "gpen-bfr-2048"]
+Framing = Literal["article", "face"]
+ClaheMode = Literal["auto", "always", "off"]
+ExposureMode = Literal["auto", "off"]
+NoFacePolicy = Literal["centre", "reject"]
+YawPolicy = Literal["warn", "reject", "off"]
+
+
+class PreprocessParams(BaseModel):
+    """How a photo is standardised and encoded."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    framing: Framing = Field(
+        "article",
+        description="`article`: the 896x896 window around the eyes at short edge 1024. `face`: roll removed "
+        "and the eyes at fixed places, so that every portrait has the same geometry.",
+    )
+    clahe: ClaheMode = Field(
+        "auto",
+        description="Local contrast (CLAHE on L of LAB). `auto`: as much as the light needs; `always`: clip "
+        "limit 2.0 on 8x8 tiles; `off`: none.",
+    )
+    exposure: ExposureMode = Field("auto", description="Exposure compensation by a bounded gamma.")
+    no_face: NoFacePolicy = Field(
+        "centre",
+        description="Without a face: `centre` crops the middle and adjusts it, but restores nothing; "
+        "`reject` answers 422.",
+    )
+    yaw: YawPolicy = Field(
+        "warn",
+        description="A head turned past 25°: `warn` tells and softens `strength`; `reject` answers 422; "
+        "`off` does neither.",
+    )
+    format: OutputFormat | None = Field(
+        None, description="Encoding of the result. By default what `Accept` asks for, else the input's own."
+    )
+    quality: int = Field(95, ge=1, le=100, description="Quality of jpeg and webp.")
+
+
+class EnhanceParams(PreprocessParams):
+    """Everything that `/v1/enhance` takes beside the picture."""
+
+    strength: Percent = Field(70, description="Blend of GPEN's face over the input.")
+    mode: Mode = Field(
+        "natural",
+        description="How the blend treats skin and texture: `natural` keeps the input's tone, `strong` takes "
+        "nearly all of the network's face, `detail` its fine detail over the input's forms.",
+    )
+    denoise: Percent = Field(0, description="Strength of noise removal; 0 leaves the picture alone.")
+    sharpen: Percent = Field(0, description="Strength of sharpening; 0 leaves the picture alone.")
+    brightness: Percent = Field(0, description="Strength of brightening; 0 leaves the picture alone.")
+    contrast: Percent = Field(0, description="Strength of added contrast; 0 leaves the picture alone.")
+    skin_protect: bool = Field(True, description="Keep the hue of the input's skin.")
+    detail_enhance: bool = Field(False, description="Boost local detail.")
+    output: Literal["portrait"] = Field("portrait", description="The standardised 896x896 portrait.")
+    faces: Literal["all", "best"] = Field(
+        "all", description="Which faces in the portrait are restored. It is centred on the best one."
+    )
+    model: ModelName | None = Field(
+        None, description="The checkpoint; its native size is the inference size. By default gpen-bfr-512."
+    )
+    linkage: bool = Field(
+        True, description="Adjust the parameters to what standardising did; the report tells how."
+    )

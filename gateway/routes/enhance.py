@@ -1,0 +1,83 @@
+"""The single call."""
+
+import base64
+import hashlib
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from gateway.enhance import Enhanced
+from gateway.gateway import Gateway
+from gateway.negotiation import accepted
+from gateway.openapi import BACKEND_ERRORS, UPLOAD_ERRORS, picture_body, picture_responses
+from gateway.params import EnhanceParams
+from gateway.schemas import EnhanceAnswer
+from gateway.service.middleware import request_id
+from gateway.timings import server_timing
+from gateway.upload import read_upload
+
+router = APIRouter(tags=["pictures"])
+
+
+@router.post(
+    "/v1/enhance",
+    summary="Enhance a portrait",
+    operation_id="enhance",
+    response_class=Response,
+    responses=picture_responses(EnhanceAnswer, *UPLOAD_ERRORS, *BACKEND_ERRORS),
+    openapi_extra=picture_body(EnhanceParams),
+)
+async def enhance(request: Request) -> Response:
+    """Standardises the picture, restores its faces with GPEN and returns the result.
+
+    Returns the picture itself, or with `Accept: application/json` the picture in base64 and a report of
+    everything that was found, done and linked.
+    """
+    gateway: Gateway = request.app.state.gateway
+    upload = await read_upload(request, gateway.threads)
+    params = upload.params(EnhanceParams)
+    wanted = accepted(request.headers.get("accept"))
+    enhanced = await gateway.enhancer.enhance(
+        upload.data, params, request_id(request.scope), wanted.output_format
+    )
+    return await _as_json(enhanced, gateway) if wanted.json else _as_picture(enhanced)
+
+
+def _as_picture(enhanced: Enhanced) -> Response:
+    return Response(
+        enhanced.image,
+        media_type=f"image/{enhanced.output_format}",
+        headers={**_headers(enhanced), "ETag": f'"{_digest(enhanced.image)}"'},
+    )
+
+
+async def _as_json(enhanced: Enhanced, gateway: Gateway) -> Response:
+    answer = await gateway.threads.run(_answer_json, enhanced)
+    # Weak: two answers of the same picture differ in their timings.
+    headers = {**_headers(enhanced), "ETag": f'W/"{_digest(enhanced.image)}"'}
+    return Response(answer, media_type="application/json", headers=headers)
+
+
+def _answer_json(enhanced: Enhanced) -> bytes:
+    answer = EnhanceAnswer(
+        image_base64=base64.b64encode(enhanced.image).decode(),
+        media_type=f"image/{enhanced.output_format}",
+        report=enhanced.report,
+    )
+    return answer.model_dump_json().encode()
+
+
+def _headers(enhanced: Enhanced) -> dict[str, str]:
+    report = enhanced.report
+    return {
+        "Vary": "Accept",
+        "Server-Timing": server_timing(report.timings_ms),
+        "X-Cache": "off",
+        "X-GPEN-Engine": report.engine,
+        "X-GPEN-Model": report.model,
+        "X-Faces": str(len(report.faces)),
+    }
+
+
+def _digest(image: bytes) -> str:
+    return hashlib.sha256(image).hexdigest()[:32]

@@ -1,0 +1,79 @@
+"""Standardising alone: the portrait that GPEN would see."""
+
+import base64
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from gateway.enhance import Preprocessed
+from gateway.gateway import Gateway
+from gateway.negotiation import accepted
+from gateway.openapi import UPLOAD_ERRORS, error_responses, picture_body, picture_responses
+from gateway.params import PreprocessParams
+from gateway.schemas import ArticleAnswer, PreprocessAnswer
+from gateway.timings import server_timing
+from gateway.upload import read_upload
+
+router = APIRouter(tags=["pictures"])
+
+# What the article's recipe does, unless the caller asks otherwise.
+_ARTICLE_RECIPE = {"clahe": "always", "exposure": "off"}
+
+
+@router.post(
+    "/v1/preprocess",
+    summary="Standardise a portrait",
+    operation_id="preprocess",
+    response_class=Response,
+    responses=picture_responses(PreprocessAnswer, *UPLOAD_ERRORS),
+    openapi_extra=picture_body(PreprocessParams),
+)
+async def preprocess(request: Request) -> Response:
+    """Returns the standardised 896x896 portrait, without GPEN.
+
+    With `Accept: application/json` the portrait in base64 and its report.
+    """
+    gateway: Gateway = request.app.state.gateway
+    upload = await read_upload(request, gateway.threads)
+    params = upload.params(PreprocessParams)
+    wanted = accepted(request.headers.get("accept"))
+    portrait = await gateway.enhancer.preprocess(upload.data, params, wanted.output_format)
+    headers = {
+        "Vary": "Accept",
+        "Server-Timing": server_timing(portrait.report.timings_ms),
+        "X-Cache": "off",
+        "X-Faces": "0" if portrait.report.face is None else "1",
+    }
+    if wanted.json:
+        answer = await gateway.threads.run(_answer_json, portrait)
+        return Response(answer, media_type="application/json", headers=headers)
+    return Response(portrait.image, media_type=f"image/{portrait.output_format}", headers=headers)
+
+
+@router.post(
+    "/preprocess",
+    summary="Standardise a portrait, in the article's form",
+    operation_id="preprocess_article",
+    responses=error_responses(*UPLOAD_ERRORS),
+    openapi_extra=picture_body(PreprocessParams),
+)
+async def preprocess_article(request: Request) -> ArticleAnswer:
+    """Returns the portrait as PNG in base64.
+
+    By default it is the article's recipe: CLAHE always, exposure as it is.
+    """
+    gateway: Gateway = request.app.state.gateway
+    upload = await read_upload(request, gateway.threads)
+    fields = {**_ARTICLE_RECIPE, **upload.fields, "format": "png"}
+    params = type(upload)(upload.data, fields).params(PreprocessParams)
+    portrait = await gateway.enhancer.preprocess(upload.data, params)
+    return ArticleAnswer(image_base64=base64.b64encode(portrait.image).decode())
+
+
+def _answer_json(portrait: Preprocessed) -> bytes:
+    answer = PreprocessAnswer(
+        image_base64=base64.b64encode(portrait.image).decode(),
+        media_type=f"image/{portrait.output_format}",
+        report=portrait.report,
+    )
+    return answer.model_dump_json().encode()

@@ -1,0 +1,258 @@
+"""The report of a request, and the other JSON answers."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.faces import Face, Pose
+from gateway.linkage import AppliedRule
+from gateway.standardise import Portrait
+from gateway.standardise.light import Light, LightPlan
+from gateway.standardise.quality import Quality
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class PoseReport(_Schema):
+    """Degrees; all zero looks into the camera."""
+
+    yaw: float = Field(description="Positive to the picture's right.")
+    pitch: float = Field(description="Positive up. From five landmarks it is a rough estimate.")
+    roll: float = Field(description="Positive clockwise as seen.")
+
+    @classmethod
+    def of(cls, pose: Pose) -> "PoseReport":
+        """The report of `pose`."""
+        return cls(yaw=round(pose.yaw, 1), pitch=round(pose.pitch, 1), roll=round(pose.roll, 1))
+
+
+class FaceReport(_Schema):
+    """A face, in pixels of the upright input."""
+
+    landmarks5: list[tuple[float, float]] = Field(
+        description="Eye, eye, nose tip, mouth corner, mouth corner; each pair image-left first."
+    )
+    bbox: tuple[float, float, float, float] = Field(description="x0, y0, x1, y1.")
+    score: float
+    pose: PoseReport | None = Field(description="Null where the finder sees too little of the face to tell.")
+
+    @classmethod
+    def of(cls, face: Face) -> "FaceReport":
+        """The report of `face`."""
+        return cls(
+            landmarks5=[(round(float(x), 2), round(float(y), 2)) for x, y in face.landmarks5],
+            bbox=tuple(round(v, 2) for v in face.bbox),
+            score=round(face.score, 3),
+            pose=face.pose and PoseReport.of(face.pose),
+        )
+
+
+class PortraitReport(_Schema):
+    """Where the portrait lies in the photo."""
+
+    matrix: list[list[float]] = Field(description="2x3: upright input pixels to portrait pixels.")
+    short_edge: float = Field(
+        description="What the photo's shorter edge measures at the portrait's scale, px."
+    )
+    size: tuple[int, int] = Field(description="Width and height of the portrait, px.")
+    off_centre_px: float | None = Field(
+        description="How far the eyes' middle is from its place, because the window ends at the photo's edge."
+    )
+
+    @classmethod
+    def of(cls, portrait: Portrait) -> "PortraitReport":
+        """The report of `portrait`'s geometry."""
+        height, width = portrait.pixels.shape[:2]
+        return cls(
+            matrix=[[round(float(v), 6) for v in row] for row in portrait.matrix],
+            short_edge=portrait.short_edge,
+            size=(width, height),
+            off_centre_px=portrait.off_centre_px,
+        )
+
+
+class LightMeasures(_Schema):
+    """Lightness around the face, L of LAB scaled to 0..255."""
+
+    mean: float
+    spread: float = Field(description="Standard deviation.")
+    shadows: float = Field(description="Share that is nearly black, 0 to 1.")
+    highlights: float = Field(description="Share that is nearly white, 0 to 1.")
+
+    @classmethod
+    def of(cls, light: Light) -> "LightMeasures":
+        """The report of `light`."""
+        return cls(
+            mean=round(light.mean, 1),
+            spread=round(light.spread, 1),
+            shadows=round(light.shadows, 4),
+            highlights=round(light.highlights, 4),
+        )
+
+
+class ExposureReport(_Schema):
+    """The exposure compensation."""
+
+    direction: str = Field(description="`raised`, `lowered` or `none`.")
+    gamma: float = Field(description="Exponent on L; 1 changes nothing.")
+
+
+class ClaheReport(_Schema):
+    """The local contrast correction."""
+
+    weight: float = Field(description="How much of CLAHE's result was taken, 0 to 1.")
+    clip_limit: float
+
+
+class LightReport(_Schema):
+    """What the light was, what was done, what it is now."""
+
+    before: LightMeasures
+    after: LightMeasures
+    exposure: ExposureReport
+    clahe: ClaheReport
+
+    @classmethod
+    def of(cls, before: Light, after: Light, plan: LightPlan) -> "LightReport":
+        """The report of a correction."""
+        direction = "none" if plan.gamma == 1 else "raised" if plan.gamma < 1 else "lowered"
+        return cls(
+            before=LightMeasures.of(before),
+            after=LightMeasures.of(after),
+            exposure=ExposureReport(direction=direction, gamma=plan.gamma),
+            clahe=ClaheReport(weight=plan.clahe_weight, clip_limit=plan.clip_limit),
+        )
+
+
+class QualityReport(_Schema):
+    """How good the face was before anything was corrected, at the network's own scale."""
+
+    interocular_px: float | None = Field(description="Between the eyes in the photo as it came, px.")
+    sharpness: float = Field(description="Variance of the Laplacian of luma.")
+    noise_sigma: float = Field(description="Standard deviation of the noise in luma, of 255.")
+
+    @classmethod
+    def of(cls, quality: Quality) -> "QualityReport":
+        """The report of `quality`."""
+        interocular = quality.interocular_px
+        return cls(
+            interocular_px=None if interocular is None else round(interocular, 1),
+            sharpness=round(quality.sharpness, 1),
+            noise_sigma=round(quality.noise_sigma, 2),
+        )
+
+
+class RuleReport(_Schema):
+    """One linked parameter."""
+
+    rule: str
+    parameter: str
+    asked: Any = Field(description="What the caller asked.")
+    effective: Any = Field(description="What holds after this rule.")
+    because: str
+
+    @classmethod
+    def of(cls, rule: AppliedRule) -> "RuleReport":
+        """The report of `rule`."""
+        return cls(
+            rule=rule.rule,
+            parameter=rule.parameter,
+            asked=rule.asked,
+            effective=rule.effective,
+            because=rule.because,
+        )
+
+
+class PreprocessReport(_Schema):
+    """Everything that standardising found and did."""
+
+    finder: str = Field(description="The face finder: `fan`, `yunet` or `haar`.")
+    face: FaceReport | None = Field(description="The face that the portrait is centred on.")
+    portrait: PortraitReport
+    light: LightReport
+    quality: QualityReport
+    warnings: list[str]
+    timings_ms: dict[str, float]
+
+
+class EnhanceReport(PreprocessReport):
+    """Everything that was found and done."""
+
+    faces: list[FaceReport] = Field(description="All faces that were treated.")
+    linkage: list[RuleReport] = Field(description="The rules that changed a parameter, in order.")
+    engine: str = Field(
+        description="What restored: `torch`, `onnx`, `classical`, or a foreign backend's name."
+    )
+    model: str
+
+
+class PreprocessAnswer(_Schema):
+    """A portrait in JSON."""
+
+    image_base64: str
+    media_type: str
+    report: PreprocessReport
+
+
+class EnhanceAnswer(_Schema):
+    """An enhanced picture in JSON."""
+
+    image_base64: str
+    media_type: str
+    report: EnhanceReport
+
+
+class ArticleAnswer(_Schema):
+    """The answer of the article's `/preprocess`."""
+
+    image_base64: str = Field(description="The portrait as PNG.")
+
+
+class ModelReport(_Schema):
+    """A model of the backend."""
+
+    name: str
+    ready: bool
+    engine: str
+    size: int | None = Field(description="Side of the network's input, px.")
+    default: bool = Field(description="Whether requests that name no model get this one.")
+
+
+class ModelsAnswer(_Schema):
+    """What the backend can run."""
+
+    default: str | None
+    models: list[ModelReport]
+
+
+class HealthAnswer(_Schema):
+    """The gateway is alive."""
+
+    status: str = "ok"
+    version: str
+
+
+class ReadyAnswer(_Schema):
+    """The gateway can serve."""
+
+    status: str = "ready"
+    finder: str
+    engine: str
+    model: str
+    backend: str = Field(description="`embedded`, or the backend's URL.")
+    notices: list[str] = Field(description="What an operator should know, such as a missing checkpoint.")
+
+
+class Problem(BaseModel):
+    """An error, after RFC 9457."""
+
+    type: str = Field(description="A stable slug; docs/errors.md explains each.")
+    title: str
+    status: int
+    detail: str = Field(description="What is wrong and what to do.")
+    request_id: str
+    errors: list[dict[str, str]] | None = Field(
+        None, description="The parameters that are wrong, each with why."
+    )

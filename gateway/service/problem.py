@@ -1,0 +1,94 @@
+"""One shape for every error: application/problem+json (RFC 9457), framework errors included."""
+
+import http
+import logging
+from collections.abc import Mapping
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from gateway.errors import GatewayError, InvalidParameters, MalformedRequest
+from gateway.schemas import Problem
+from gateway.service.middleware import request_id
+
+logger = logging.getLogger(__name__)
+
+PROBLEM_JSON = "application/problem+json"
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Makes every error of `app` a problem document."""
+    app.add_exception_handler(GatewayError, _gateway_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def problem_response(request: Request, error: GatewayError) -> Response:
+    """The answer to `error`."""
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    wrong = error.errors if isinstance(error, InvalidParameters) else None
+    return _response(request, error.type, error.title, error.status, str(error), headers, wrong)
+
+
+def _response(
+    request: Request,
+    slug: str,
+    title: str,
+    status: int,
+    detail: str,
+    headers: Mapping[str, str],
+    wrong: list[dict[str, str]] | None = None,
+) -> Response:
+    problem = Problem(
+        type=slug,
+        title=title,
+        status=status,
+        detail=detail,
+        request_id=request_id(request.scope),
+        errors=wrong,
+    )
+    return JSONResponse(
+        problem.model_dump(exclude_none=True),
+        status_code=status,
+        headers={**headers, "X-Request-ID": problem.request_id, "Cache-Control": "no-store"},
+        media_type=PROBLEM_JSON,
+    )
+
+
+async def _gateway_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, GatewayError)  # noqa: S101 - the handler is registered for nothing else
+    if error.status >= 500:
+        logger.warning("%s: %s", error.type, error)
+    return problem_response(request, error)
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    return problem_response(request, InvalidParameters(str(error)))
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """404 and 405 of the router, 400 of the multipart parser."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - the handler is registered for nothing else
+    if error.status_code == MalformedRequest.status:
+        return problem_response(request, MalformedRequest(str(error.detail)))
+    status = http.HTTPStatus(error.status_code)
+    detail = {
+        404: f"there is nothing at {request.url.path}; see /docs",
+        405: f"{request.method} is not for {request.url.path}; see /docs",
+    }.get(error.status_code, str(error.detail))
+    slug = status.phrase.lower().replace(" ", "-")
+    return _response(request, slug, status.phrase, error.status_code, detail, error.headers or {})
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    """A defect of ours: the log has the trace, the caller the request's id."""
+    unexpected = GatewayError(
+        "this is a defect of the gateway, not of your picture; report the request id to whoever runs it"
+    )
+    return problem_response(request, unexpected)

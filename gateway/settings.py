@@ -1,0 +1,116 @@
+"""Settings, from environment variables; read when the app is made, never at import.
+
+One frozen group per concern. `docs/settings.md` is made from this file.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, HttpUrl
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from gateway.faces.finder import FinderName
+from gateway.params import ModelName
+from gateway.photo import PixelLimits
+
+
+def _default_models_dir() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gpen-gateway" / "models"
+
+
+class _Group(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="GATEWAY_", frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True
+    )
+
+
+class ServerSettings(_Group):
+    """Where the gateway listens and how much it does at once."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    threads: int = Field(
+        default_factory=lambda: max(2, os.cpu_count() or 2), ge=1, le=256,
+        description="Threads for pixel work; by default one per core, two at least.",
+    )  # fmt: skip
+    log_level: str = Field("info", description="`debug`, `info`, `warning` or `error`.")
+
+
+class LimitSettings(_Group):
+    """What a request may cost. Checked before anything is allocated."""
+
+    max_body_bytes: int = Field(50_000_000, ge=1, description="Bytes of a request's body.")
+    max_pixels: int = Field(64_000_000, ge=1, description="Pixels of a picture, from its header.")
+    # OpenCV's warps index pixels with 16 bits.
+    max_side: int = Field(32_000, ge=1, le=32_000, description="Pixels along one side of a picture.")
+
+    @property
+    def pixels(self) -> PixelLimits:
+        """The limits that decoding needs."""
+        return PixelLimits(max_pixels=self.max_pixels, max_side=self.max_side)
+
+
+class FaceSettings(_Group):
+    """Finding faces."""
+
+    face_finder: FinderName = Field(
+        "auto",
+        description="`fan`, `yunet`, `haar`, or `auto`: the best one whose files are here or come quickly.",
+    )
+    models_dir: Path = Field(
+        default_factory=_default_models_dir,
+        validation_alias=AliasChoices("GPEN_MODELS_DIR", "models_dir"),
+        description="Folder of all weights, the finders' and GPEN's.",
+    )
+
+
+class UpstreamSettings(_Group):
+    """The GPEN backend."""
+
+    backend_url: HttpUrl | None = Field(
+        None, description="Base URL of a GPEN backend. Unset, the gateway runs one inside its own process."
+    )
+    connect_timeout_s: float = Field(
+        2.0, gt=0, description="Seconds to wait for a connection to the backend."
+    )
+    timeout_s: float = Field(120.0, gt=0, description="Seconds that one restoration may take.")
+    default_model: ModelName = Field("gpen-bfr-512", description="The model of requests that name none.")
+
+
+class Settings(BaseModel):
+    """All groups."""
+
+    model_config = ConfigDict(frozen=True)
+
+    server: ServerSettings = Field(default_factory=ServerSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    faces: FaceSettings = Field(default_factory=FaceSettings)
+    upstream: UpstreamSettings = Field(default_factory=UpstreamSettings)
+
+
+GROUPS: tuple[type[BaseSettings], ...] = (ServerSettings, LimitSettings, FaceSettings, UpstreamSettings)
+"""Every group, for the table in docs."""
+
+
+def settings_table(groups: tuple[type[BaseSettings], ...]) -> str:
+    """The Markdown table of every setting in `groups`: variable, default, meaning."""
+    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for group in groups:
+        prefix = group.model_config.get("env_prefix", "")
+        for name, field in group.model_fields.items():
+            variable = _variable(prefix, name, field.validation_alias)
+            rows.append(f"| `{variable}` | {_default_text(field)} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def _variable(prefix: str, name: str, alias: Any) -> str:  # noqa: ANN401
+    if isinstance(alias, AliasChoices):
+        return str(alias.choices[0])
+    return str(alias or f"{prefix}{name}".upper())
+
+
+def _default_text(field: Any) -> str:  # noqa: ANN401
+    if field.default_factory is not None:
+        return "computed"
+    return "unset" if field.default is None else f"`{field.default}`"

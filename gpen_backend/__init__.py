@@ -1,0 +1,1 @@
+"""A GPEN server: checkpoints, alignment, the network, batching and paste-back."""

@@ -1,0 +1,175 @@
+"""Adjustments of the whole picture, after pasting: before it, each would paint a seam around the face.
+
+Every adjustment runs from 0 to 100, leaves the picture bit-equal at 0, shifts no hue and clips no pixel.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from gpen_backend import noise
+from gpen_backend.noise import Picture
+from gpen_backend.relight import luma, relit
+from gpen_client.types import Pixels, RestoreParams
+
+# Denoising at 100 removes what is up to twice as strong as the noise measured, and at least this many grey
+# levels of white noise; colour noise is coarser and harms more, so that it is met half as hard again.
+_DENOISE_LEVELS = 4
+_DENOISE_GAIN = 2.0
+_DENOISE_FLOOR = 2.5
+_DENOISE_CHROMA = 1.5
+# Sharpening at 100: the unsharp mask's weight and radius, the neighbourhood whose extremes bound it, and by
+# how many grey levels it may go beyond them.
+_SHARPEN_WEIGHT = 2.0
+_SHARPEN_SIGMA = 1.2
+_SHARPEN_WINDOW = np.ones((5, 5), np.uint8)
+_SHARPEN_SLACK = 4.0
+# Local contrast: the added share of each band, finest first, and the band strength past which an edge is
+# strong enough as it is, in grey levels.
+_DETAIL_GAINS = (0.35, 0.5, 0.45, 0.3)
+_DETAIL_KNEE = 14.0
+# Never mistaken for detail, in grey levels, however clean the picture seems.
+_DETAIL_FLOOR = 0.7
+# At 100 a mid grey of 128 becomes 170.
+_BRIGHTNESS_SLOPE = 1.0
+# At 100 the contrast around mid grey is 1.44 times what it was.
+_CONTRAST_SLOPE = 1.2
+# Work is done in strips of about so many pixels, which overlap by more than the steps can see: 3 px per level
+# of the transform's reach (2, 4, 8, 16), its windows, and the sharpening's.
+_STRIP_PIXELS = 4 * 1024 * 1024
+_OVERLAP = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustments:
+    """What is asked of one picture, each from 0 to 1, and what was measured on the whole of it.
+
+    luma_noise, chroma_noise: sigma of the noise by band, finest first, in grey levels.
+    """
+
+    denoise: float
+    detail: float
+    sharpen: float
+    brightness: float
+    contrast: float
+    luma_noise: tuple[float, ...] = ()
+    chroma_noise: tuple[tuple[float, ...], ...] = ()
+
+
+Step = Callable[[Picture, Adjustments], Picture]
+
+
+def adjust(image: Pixels, params: RestoreParams) -> Pixels:
+    """Apply the adjustments of `params`: denoise, detail, sharpen, brightness, contrast, in this order.
+
+    image: (H, W, 3) uint8 RGB; it is not written to. Returns (H, W, 3) uint8 RGB, `image` itself where
+    nothing is asked.
+    """
+    steps = [step for step, asked in _asked(params) if asked]
+    if not steps:
+        return image
+    wanted = _measured(image, params)
+    height, width = image.shape[:2]
+    rows = max(_OVERLAP, _STRIP_PIXELS // width)
+    adjusted = np.empty_like(image)
+    for top in range(0, height, rows):
+        first, last = max(0, top - _OVERLAP), min(height, top + rows + _OVERLAP)
+        picture: Picture = image[first:last].astype(np.float32)
+        for step in steps:
+            picture = step(picture, wanted)
+        kept = picture[top - first : top - first + rows]
+        adjusted[top : top + rows] = np.rint(kept).clip(0, 255).astype(np.uint8)
+    return adjusted
+
+
+def denoised(picture: Picture, wanted: Adjustments) -> Picture:
+    """Noise taken away from luma and chroma, edges kept."""
+    channels = noise.split(picture)
+    for index, measured in enumerate((wanted.luma_noise, *wanted.chroma_noise)):
+        gain = _DENOISE_GAIN * (_DENOISE_CHROMA if index else 1)
+        amounts = [
+            gain * wanted.denoise * max(sigma, _DENOISE_FLOOR * white)
+            for sigma, white in zip(measured, noise.WHITE_NOISE, strict=True)
+        ]
+        channels[index] = noise.denoise(channels[index], amounts)
+    return noise.merged(channels)
+
+
+def detailed(picture: Picture, wanted: Adjustments) -> Picture:
+    """Weak contrasts at four scales strengthened, noise and strong edges left alone."""
+    old = luma(picture)
+    parts, _ = noise.bands(old, len(_DETAIL_GAINS))
+    new = old
+    for level, (band, gain) in enumerate(zip(parts, _DETAIL_GAINS, strict=True)):
+        detail = noise.shrink(band, level, 2 * max(wanted.luma_noise[level], _DETAIL_FLOOR))
+        new = new + wanted.detail * gain * detail / (1 + np.square(detail / _DETAIL_KNEE))
+    return relit(picture, old, new)
+
+
+def sharpened(picture: Picture, wanted: Adjustments) -> Picture:
+    """Edges made steeper, but hardly brighter or darker than what lies on either side: no halo."""
+    old = luma(picture)
+    steeper = old + _SHARPEN_WEIGHT * wanted.sharpen * (old - cv2.GaussianBlur(old, (0, 0), _SHARPEN_SIGMA))
+    slack = _SHARPEN_SLACK * wanted.sharpen
+    lowest = cv2.erode(old, _SHARPEN_WINDOW, borderType=cv2.BORDER_REPLICATE) - slack
+    highest = cv2.dilate(old, _SHARPEN_WINDOW, borderType=cv2.BORDER_REPLICATE) + slack
+    return relit(picture, old, np.clip(steeper, lowest, highest))
+
+
+def brightened(picture: Picture, wanted: Adjustments) -> Picture:
+    """Lighter along t (1 + k) / (1 + k t): black and white stay, and shadows' noise is at most doubled.
+
+    Source: Schlick, Quantization techniques for visualization of high dynamic range pictures, 1994.
+    """
+    brightest = picture.max(-1)
+    k = np.float32(_BRIGHTNESS_SLOPE * wanted.brightness)
+    t = brightest / np.float32(255)
+    return relit(picture, brightest, 255 * t * (1 + k) / (1 + k * t))
+
+
+def contrasted(picture: Picture, wanted: Adjustments) -> Picture:
+    """Contrast along a sigmoid around mid grey that keeps black and white."""
+    brightest = picture.max(-1)
+    # The curve of so small a k is a straight line, but 0 / 0 is none.
+    k = np.float32(max(_CONTRAST_SLOPE * wanted.contrast, 1e-3))
+    curve = np.tanh(k * (brightest * np.float32(2 / 255) - 1)) / np.tanh(k)
+    return relit(picture, brightest, np.float32(127.5) * (1 + curve))
+
+
+def _asked(params: RestoreParams) -> tuple[tuple[Step, float], ...]:
+    """The adjustments in their order, with what is asked of each: noise first, lest it be enhanced."""
+    return (
+        (denoised, params.denoise),
+        (detailed, float(params.detail_enhance)),
+        (sharpened, params.sharpen),
+        (brightened, params.brightness),
+        (contrasted, params.contrast),
+    )
+
+
+def _measured(image: Pixels, params: RestoreParams) -> Adjustments:
+    """`params` as shares of 1, with the picture's noise where a step needs to know it."""
+    luma_noise: tuple[float, ...] = ()
+    chroma_noise: tuple[tuple[float, ...], ...] = ()
+    if params.denoise or params.detail_enhance:
+        channels = _sample(image)
+        luma_noise = noise.measure(channels[0], _DENOISE_LEVELS)
+        chroma_noise = tuple(noise.measure(channel, _DENOISE_LEVELS) for channel in channels[1:])
+    return Adjustments(
+        denoise=params.denoise / 100,
+        detail=float(params.detail_enhance),
+        sharpen=params.sharpen / 100,
+        brightness=params.brightness / 100,
+        contrast=params.contrast / 100,
+        luma_noise=luma_noise,
+        chroma_noise=chroma_noise,
+    )
+
+
+def _sample(image: Pixels) -> list[noise.Channel]:
+    """Luma and both chroma channels of the middle of a picture, where its noise is measured."""
+    top, left = (max(0, (side - noise.SAMPLE_SIDE) // 2) for side in image.shape[:2])
+    middle = image[top : top + noise.SAMPLE_SIDE, left : left + noise.SAMPLE_SIDE]
+    return noise.split(middle.astype(np.float32))

@@ -1,0 +1,39 @@
+"""What runs the network: one interface, and what every engine checks and raises."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class EngineError(Exception):
+    """The engine ran and has no usable answer. `str(error)` is one sentence for an operator."""
+
+
+class EngineOutOfMemory(EngineError):
+    """The device's memory does not hold this batch; a smaller one may do."""
+
+
+class Engine(Protocol):
+    """Restores batches of aligned faces. Owned by one thread, which makes every call.
+
+    name: "torch", "onnx" or "classical". size: side of a face, px.
+    """
+
+    name: str
+    size: int
+
+    def restore(self, faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Restore (N, size, size, 3) uint8 RGB faces, N >= 1. Returns new pixels of the same shape. Blocks.
+
+        Raises ValueError for another shape or dtype, EngineOutOfMemory, EngineError.
+        """
+        ...
+
+
+def require_faces(faces: NDArray[np.uint8], size: int) -> None:
+    """Raise ValueError unless `faces` is (N, size, size, 3) uint8 with N >= 1."""
+    if faces.dtype != np.uint8:
+        raise ValueError(f"faces must be uint8, not {faces.dtype}")
+    if faces.ndim != 4 or faces.shape[1:] != (size, size, 3) or len(faces) < 1:
+        raise ValueError(f"faces must be (N, {size}, {size}, 3) with N >= 1, not {faces.shape}")

@@ -1,0 +1,59 @@
+"""The soft mask that decides where a restored face is pasted: shaped by its landmarks, never a rectangle."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpen_client.types import Points
+
+# Proportions of a face in units of d (eye line to mouth) and i (eye to eye), measured on aligned FFHQ-like
+# crops: the hairline lies about 1 d above the eyes, the chin 0.75 d below the mouth, the cheeks 1.2 i aside.
+_CENTRE = 0.38  # of d, below the eye line
+_HALF_HEIGHT = 1.55  # of d, where the mask has reached 0
+_HALF_WIDTH = 1.5  # of i, where the mask has reached 0
+_HALF_WIDTH_TURNED = 1.2  # of d: eyes of a turned head come together, its face does not as much
+_EXPONENT = 2.4  # between an ellipse and a rectangle, as a jaw is
+_SOLID = 0.7  # of the way out the mask is 1
+# Share of the crop's side at its border where the mask is 0, and where the border no longer matters.
+_BORDER = 0.05
+_BORDER_END = 0.12
+# Eyes and mouth nearer than this share of the crop's side are a wrong guess, not a shape.
+_MIN_LENGTH = 0.1
+
+
+def face_mask(landmarks: Points, size: int) -> NDArray[np.float32]:
+    """A soft mask of the face in an aligned crop: forehead to chin, cheek to cheek.
+
+    landmarks: (5, 2) float32, crop px. size: side of the crop, px.
+    Returns (size, size) float32 in [0, 1]: 1 on the face, falling smoothly to 0 around it, and exactly 0 on
+    the outermost 5 % of the crop.
+    """
+    eyes, mouth = landmarks[:2].mean(0), landmarks[3:].mean(0)
+    shortest = _MIN_LENGTH * size
+    d = max(float(np.hypot(*(mouth - eyes))), shortest)
+    i = max(float(np.hypot(*(landmarks[1] - landmarks[0]))), shortest)
+    down = (mouth - eyes) / d
+    norm = float(np.hypot(*down))
+    down = down / norm if norm > 0.5 else np.array([0.0, 1.0])
+    centre = eyes + _CENTRE * d * down
+
+    y, x = np.ogrid[:size, :size]
+    along = ((x - centre[0]) * down[0] + (y - centre[1]) * down[1]) / (_HALF_HEIGHT * d)
+    across = ((x - centre[0]) * down[1] - (y - centre[1]) * down[0]) / max(
+        _HALF_WIDTH * i, _HALF_WIDTH_TURNED * d
+    )
+    radius = (np.abs(along) ** _EXPONENT + np.abs(across) ** _EXPONENT) ** (1 / _EXPONENT)
+    inside = _smoothstep((1 - radius) / (1 - _SOLID))
+    edge = _border(size)
+    return (inside * edge[:, None] * edge[None, :]).astype(np.float32)
+
+
+def _border(size: int) -> NDArray[np.float64]:
+    """(size,): 0 on the outermost 5 % at either end, 1 from 12 % inwards."""
+    distance = np.minimum(np.arange(size), np.arange(size)[::-1]) / size
+    return _smoothstep((distance - _BORDER) / (_BORDER_END - _BORDER))
+
+
+def _smoothstep(t: NDArray[np.float64]) -> NDArray[np.float64]:
+    """0 below 0, 1 above 1, and a cubic with level ends between."""
+    t = np.clip(t, 0, 1)
+    return t * t * (3 - 2 * t)

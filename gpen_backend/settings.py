@@ -1,0 +1,70 @@
+"""The backend's settings, from the environment. Nothing is read at import."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from gpen_backend.catalog import KNOWN_MODELS
+
+EngineChoice = Literal["auto", "torch", "onnx", "classical"]
+
+
+def default_models_dir() -> Path:
+    """The folder for weights in the user's cache. Source: XDG Base Directory Specification 0.8."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    # A relative path there is to be ignored, says the specification.
+    base = Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache"
+    return base / "gpen-gateway" / "models"
+
+
+class BackendSettings(BaseSettings):
+    """Settings of one GPEN backend. Each is the environment variable GPEN_BACKEND_<NAME>."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GPEN_BACKEND_", env_ignore_empty=True, frozen=True, populate_by_name=True, extra="forbid"
+    )
+
+    engine: EngineChoice = Field(
+        "auto",
+        description="What runs the models: torch with checkpoints, classical without a network, or auto, "
+        "which takes torch where there is a checkpoint. A named engine never falls back to another.",
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8001, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="Threads for pixel work."
+    )
+    max_queue: int = Field(64, ge=1, description="Most requests taken on at once; others get 429.")
+    max_pixels: int = Field(50_000_000, ge=1, description="Most pixels of a picture.")
+    max_body_bytes: int = Field(192 * 2**20, ge=1, description="Most bytes of a request's body.")
+    max_faces: int = Field(64, ge=1, description="Most faces of a picture.")
+    default_model: str | None = Field(
+        None, description="Model loaded at start; without it gpen-bfr-512, or else the first that is there."
+    )
+    models_dir: Path = Field(
+        default_factory=default_models_dir,
+        validation_alias=AliasChoices("GPEN_MODELS_DIR", "GPEN_BACKEND_MODELS_DIR"),
+        description="Folder with the checkpoints. Its variable is GPEN_MODELS_DIR.",
+    )
+
+    @field_validator("engine")
+    @classmethod
+    def _runs_here(cls, engine: EngineChoice) -> EngineChoice:
+        if engine == "onnx":
+            raise ValueError("this version has no onnx engine; choose auto, torch or classical")
+        return engine
+
+    @field_validator("default_model")
+    @classmethod
+    def _is_known(cls, name: str | None) -> str | None:
+        if name is not None and name not in KNOWN_MODELS:
+            raise ValueError(f"no such model; choose one of {', '.join(KNOWN_MODELS)}")
+        return name
+
+    @field_validator("models_dir")
+    @classmethod
+    def _is_expanded(cls, path: Path) -> Path:
+        return path.expanduser()

@@ -1,0 +1,1 @@
+"""An async client of GPEN backends that speak the Open Inference Protocol v2."""

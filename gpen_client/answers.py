@@ -1,0 +1,79 @@
+"""A backend's answers, checked against what was asked."""
+
+from typing import TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from gpen_client.errors import BackendProtocolError
+from gpen_client.types import Restored
+from gpen_client.wire import InferResponse
+
+UNKNOWN = "unknown"
+"""The engine of a server that does not name one."""
+
+# How much of the backend's own words is repeated in an error, characters.
+_MAX_TEXT = 80
+
+_Value = TypeVar("_Value", str, int)
+
+
+class MetadataParameters(BaseModel):
+    """What our backend adds to the protocol's description of a model; a foreign one leaves it out."""
+
+    model_config = ConfigDict(strict=True)
+
+    size: int | None = None
+    default: bool = False
+
+
+class Metadata(BaseModel):
+    """The protocol's description of a model, as far as a client needs it."""
+
+    model_config = ConfigDict(strict=True)
+
+    platform: str = ""
+    parameters: MetadataParameters = MetadataParameters()
+
+
+def restored_from(response: InferResponse, shape: tuple[int, ...], model: str) -> Restored:
+    """Read a restoration out of a response.
+
+    shape: (H, W, 3) of the picture that was sent. model: the name it was sent to, which stands where the
+    response has none; the engine is then empty, and counts are 0.
+    Raises BackendProtocolError for a picture of another shape or type, and for parameters of other types.
+    """
+    pixels = response.tensor("image")
+    if pixels is None:
+        raise BackendProtocolError("the backend's answer has no tensor 'image'")
+    if pixels.shape != (1, *shape) or pixels.dtype != np.uint8:
+        raise BackendProtocolError(
+            f"the backend's picture is {pixels.shape} {pixels.dtype}, not {shape} uint8"
+        )
+    return Restored(
+        pixels=pixels[0],
+        engine=_parameter(response, "engine", str, ""),
+        model=_parameter(response, "model", str, "") or response.model_name or model,
+        faces=_parameter(response, "faces", int, 0),
+        batch_size=_parameter(response, "batch_size", int, 0),
+        timings_ms=_timings_ms(response),
+    )
+
+
+def _timings_ms(response: InferResponse) -> dict[str, float]:
+    timings = {}
+    for name, value in response.parameters.items():
+        if name.endswith("_ms"):
+            if isinstance(value, bool | str):
+                raise BackendProtocolError(f"the backend's {name[:_MAX_TEXT]!r} is not a number")
+            timings[name.removesuffix("_ms")] = float(value)
+    return timings
+
+
+def _parameter(response: InferResponse, name: str, kind: type[_Value], default: _Value) -> _Value:
+    value = response.parameters.get(name, default)
+    if type(value) is not kind:
+        raise BackendProtocolError(
+            f"the backend's {name!r} is {repr(value)[:_MAX_TEXT]}, which is no {kind.__name__}"
+        )
+    return value

@@ -1,0 +1,220 @@
+"""An async client of one GPEN backend, or of another server of the Open Inference Protocol v2."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from gpen_client.answers import UNKNOWN, Metadata, restored_from
+from gpen_client.errors import BackendError, BackendProtocolError, ModelNotFound
+from gpen_client.failures import backend_errors, refusal
+from gpen_client.types import ModelInfo, Pixels, Restored, RestoreParams
+from gpen_client.wire import (
+    HEADER_LENGTH,
+    InferRequest,
+    Tensor,
+    decode_response,
+    encode_request,
+    header_length,
+)
+
+# Probes and descriptions are answered from memory, so a backend that needs longer is not well, seconds.
+_PROBE_TIMEOUT_S = 5.0
+# Room for all of an answer but its picture, and for a whole answer that holds none, bytes.
+_MARGIN = 1 << 20
+# A number of a picture takes at most "255," and its share of brackets and spaces where a server sends JSON.
+_JSON_BYTES_PER_VALUE = 8
+
+
+class GpenClient:
+    """One pool of connections to one backend; an async context manager that closes them.
+
+    base_url: the backend's address; a path in it comes before `/v2`. transport: another way to reach it, such
+    as httpx.ASGITransport of an app in this process. connect_timeout_s: for one connection to be made.
+    max_connections: how many may be open at once; further calls wait for one within their deadline.
+    Its methods raise the errors of `gpen_client.errors` and no others.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        connect_timeout_s: float = 2.0,
+        max_connections: int = 100,
+    ) -> None:
+        self._backend = base_url
+        self._connect_timeout_s = connect_timeout_s
+        self._engines: dict[str, str] = {}
+        with backend_errors(base_url):
+            self._http = httpx.AsyncClient(
+                base_url=base_url,
+                transport=transport,
+                limits=httpx.Limits(
+                    max_connections=max_connections, max_keepalive_connections=max_connections
+                ),
+                # A compressed answer could grow past any bound while it is unpacked.
+                headers={"Accept-Encoding": "identity"},
+            )
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.__aexit__(kind, error, trace)
+
+    async def restore(
+        self,
+        image: Pixels,
+        landmarks: NDArray[np.float32] | None,
+        params: RestoreParams,
+        *,
+        model: str,
+        timeout_s: float,
+        request_id: str | None = None,
+    ) -> Restored:
+        """Have the faces of one picture restored.
+
+        image: (H, W, 3) uint8 RGB. landmarks: (F, 5, 2) float32, (x, y) px, one row of five a face; None
+        leaves it to the backend to find them. timeout_s: for everything, waiting for a connection included.
+        request_id: printable ASCII; travels as X-Request-ID and must come back where the backend repeats it.
+        Returns pixels (H, W, 3) uint8 that are read-only; what a foreign server does not tell is 0 or
+        "unknown". Raises BackendError.
+        """
+        tensors = [Tensor("image", image[np.newaxis])]
+        if landmarks is not None:
+            tensors.append(Tensor("landmarks", np.asarray(landmarks, np.float32)))
+        parameters = params.model_dump(exclude_none=True) | {"timeout_ms": max(1, round(timeout_s * 1000))}
+        headers, body = encode_request(InferRequest(tensors, parameters, request_id, outputs=["image"]))
+        if request_id is not None:
+            headers["X-Request-ID"] = request_id
+        async with self._deadline(timeout_s):
+            answered, answer = await self._call(
+                "POST", f"{_path(model)}/infer", timeout_s, headers, body, expected=image.nbytes
+            )
+            response = decode_response(answer, header_length(answered))
+            if request_id is not None and response.id not in (None, "", request_id):
+                raise BackendProtocolError(
+                    f"backend {self._backend} answered another request than {request_id}"
+                )
+            restored = restored_from(response, image.shape, model)
+            return restored if restored.engine else replace(restored, engine=await self._engine(model))
+
+    async def live(self) -> bool:
+        """Tell whether the backend's process answers."""
+        return await self._succeeds("/v2/health/live")
+
+    async def ready(self) -> bool:
+        """Tell whether the backend can serve."""
+        return await self._succeeds("/v2/health/ready")
+
+    async def model(self, name: str) -> ModelInfo:
+        """Describe one model. Raises ModelNotFound, or another BackendError."""
+        metadata = await self._metadata(name)
+        return ModelInfo(
+            name=name,
+            ready=await self._succeeds(f"{_path(name)}/ready"),
+            engine=metadata.platform or UNKNOWN,
+            size=metadata.parameters.size,
+            default=metadata.parameters.default,
+        )
+
+    async def models(self, names: Iterable[str]) -> list[ModelInfo]:
+        """Describe those of `names` that the backend has, in their order. Raises BackendError."""
+        found = await asyncio.gather(*map(self._model_if_any, names))
+        return [model for model in found if model is not None]
+
+    async def _model_if_any(self, name: str) -> ModelInfo | None:
+        try:
+            return await self.model(name)
+        except ModelNotFound:
+            return None
+
+    async def _engine(self, model: str) -> str:
+        """Look up the model's platform, once, for a server whose answers do not name their engine."""
+        if model not in self._engines:
+            try:
+                self._engines[model] = (await self._metadata(model)).platform or UNKNOWN
+            except BackendError:
+                return UNKNOWN
+        return self._engines[model]
+
+    async def _metadata(self, name: str) -> Metadata:
+        async with self._deadline(_PROBE_TIMEOUT_S):
+            _, body = await self._call("GET", _path(name), _PROBE_TIMEOUT_S)
+        try:
+            return Metadata.model_validate_json(body)
+        except ValidationError as error:
+            raise BackendProtocolError(
+                f"backend {self._backend} does not describe {name!r}: {error}"
+            ) from error
+
+    async def _succeeds(self, path: str) -> bool:
+        try:
+            async with self._deadline(_PROBE_TIMEOUT_S):
+                await self._call("GET", path, _PROBE_TIMEOUT_S)
+        except BackendError:
+            return False
+        return True
+
+    @asynccontextmanager
+    async def _deadline(self, timeout_s: float) -> AsyncIterator[None]:
+        # httpx's own timeouts start anew with every byte, and an ASGI transport knows none.
+        with backend_errors(self._backend):
+            async with asyncio.timeout(timeout_s):
+                yield
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        timeout_s: float,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        expected: int = 0,
+    ) -> tuple[httpx.Headers, bytes]:
+        """Give headers and body of a 2xx answer whose tensors take `expected` bytes. Raises BackendError."""
+        timeout = httpx.Timeout(timeout_s, connect=self._connect_timeout_s)
+        async with self._http.stream(
+            method, path, headers=headers, content=content, timeout=timeout
+        ) as answer:
+            packed = answer.headers.get("Content-Encoding", "identity") != "identity"
+            if not answer.is_success:
+                beginning, _ = (b"", False) if packed else await _read(answer, _MARGIN)
+                raise refusal(self._backend, answer.status_code, answer.headers, beginning)
+            if packed:
+                raise BackendProtocolError(f"backend {self._backend} compressed its answer, unasked")
+            per_byte = 1 if HEADER_LENGTH in answer.headers else _JSON_BYTES_PER_VALUE
+            body, whole = await _read(answer, per_byte * expected + _MARGIN)
+            if not whole:
+                raise BackendProtocolError(f"backend {self._backend} answered more than {len(body)} bytes")
+            return answer.headers, body
+
+
+def _path(model: str) -> str:
+    # Dots would walk up the path, whether quoted or not.
+    if model in ("", ".", ".."):
+        raise ModelNotFound(f"no model can be called {model!r}", 404)
+    return f"/v2/models/{quote(model, safe='')}"
+
+
+async def _read(answer: httpx.Response, limit: int) -> tuple[bytes, bool]:
+    """Read the body up to `limit` bytes or a little over, and tell whether that is all of it."""
+    chunks, size = [], 0
+    async for chunk in answer.aiter_bytes():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            break
+    return b"".join(chunks), size <= limit

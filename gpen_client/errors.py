@@ -1,0 +1,54 @@
+"""What can go wrong between the gateway and a backend.
+
+BackendError
+├── BackendUnavailable      no connection, or the backend says 503
+│   └── BackendBusy         its queue is full (429)
+├── BackendTimeout          no answer before the deadline
+├── BackendRejected         it refuses this request (any other 4xx)
+│   └── ModelNotFound       it has no such model (404)
+└── BackendProtocolError    its answer is not one: garbage, another size, a 5xx
+    └── WireError           bytes that are not Open Inference Protocol v2
+"""
+
+
+class BackendError(Exception):
+    """Base of everything the client raises. `str(error)` is one sentence for an operator."""
+
+
+class BackendUnavailable(BackendError):
+    """No connection, or the backend answered 503.
+
+    retry_after: seconds the backend asked to wait, where it did.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class BackendBusy(BackendUnavailable):
+    """The backend's queue is full (429)."""
+
+
+class BackendTimeout(BackendError):
+    """The deadline passed before the backend answered."""
+
+
+class BackendRejected(BackendError):
+    """The backend refuses this request. status: its HTTP status, 4xx."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ModelNotFound(BackendRejected):
+    """The backend has no model of that name."""
+
+
+class BackendProtocolError(BackendError):
+    """The backend answered something that is not an answer to this request."""
+
+
+class WireError(BackendProtocolError):
+    """Bytes that are not a message of the Open Inference Protocol v2."""

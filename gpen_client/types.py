@@ -1,0 +1,73 @@
+"""What travels between the gateway and a GPEN backend, apart from its encoding.
+
+Pictures are RGB uint8 (H, W, 3); points are (x, y) pixels with the centre of the first pixel at (0, 0).
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+Pixels: TypeAlias = NDArray[np.uint8]
+"""(H, W, 3) uint8, RGB, sRGB."""
+
+Points: TypeAlias = NDArray[np.float32]
+"""(N, 2) float32, (x, y) pixels. Five of them are `landmarks5`: eye, eye, nose tip, mouth corner,
+mouth corner, each pair image-left first."""
+
+Matrix: TypeAlias = NDArray[np.float64]
+"""(2, 3) float64, an affine map of (x, y) pixels."""
+
+Mode = Literal["natural", "strong", "detail"]
+"""How a restored face is blended over the input."""
+
+
+class RestoreParams(BaseModel):
+    """The effective parameters of one restoration, after linkage. Scales run from 0 to 100."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    strength: float = Field(70, ge=0, le=100, description="Blend of the restored face over the input.")
+    mode: Mode = "natural"
+    denoise: float = Field(0, ge=0, le=100)
+    sharpen: float = Field(0, ge=0, le=100)
+    brightness: float = Field(0, ge=0, le=100)
+    contrast: float = Field(0, ge=0, le=100)
+    skin_protect: bool = Field(True, description="Keep the hue of the input's skin.")
+    detail_enhance: bool = False
+    auto_align: bool = Field(True, description="The backend finds and aligns faces itself, where it can.")
+    inference_size: int | None = Field(None, ge=16, le=4096, description="Side of the network's input, px.")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """One model as its backend describes it.
+
+    name: as in the path of its routes. ready: it would answer now. engine: `torch`, `onnx`, `classical`,
+    or whatever a foreign backend calls its platform. size: side of the network's input in px, where told.
+    default: the backend's own choice.
+    """
+
+    name: str
+    ready: bool
+    engine: str
+    size: int | None = None
+    default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A backend's answer.
+
+    pixels: as large as the picture that was sent. engine, model: what really ran. faces: how many were
+    restored. batch_size: how many faces shared the network's run. timings_ms: milliseconds by stage.
+    """
+
+    pixels: Pixels
+    engine: str
+    model: str
+    faces: int
+    batch_size: int
+    timings_ms: dict[str, float] = field(default_factory=dict)
