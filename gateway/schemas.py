@@ -18,7 +18,7 @@ class _Schema(BaseModel):
 class PoseReport(_Schema):
     """Degrees; all zero looks into the camera."""
 
-    yaw: float = Field(description="Positive to the picture's right.")
+    yaw: float = Field(description="Positive to the picture's left.")
     pitch: float = Field(description="Positive up. From five landmarks it is a rough estimate.")
     roll: float = Field(description="Positive clockwise as seen.")
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from gpen_client.types import Mode, Pixels
 
 # Gaussian that parts tone and colour from texture, as a share of the crop's side: 12.8 px at 512, about the
-# width of an iris: wider than pores and lashes, narrower than lips.
+# radius of an iris: wider than pores and lashes, narrower than lips.
 _LOW_SIGMA = 0.025
 # `detail` takes this share of the network's low frequencies: texture yes, its idea of light less so.
 _DETAIL_LOW_SHARE = 0.6

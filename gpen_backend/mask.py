@@ -5,8 +5,9 @@ from numpy.typing import NDArray
 
 from gpen_client.types import Points
 
-# Proportions of a face in units of d (eye line to mouth) and i (eye to eye), measured on aligned FFHQ-like
-# crops: the hairline lies about 1 d above the eyes, the chin 0.75 d below the mouth, the cheeks 1.2 i aside.
+# Proportions of a face in units of d (eye line to mouth) and i (eye to eye), by eye on aligned portraits,
+# frontal and turned: the hairline lies about 1 d above the eyes, the chin 0.75 d below the mouth, the cheeks
+# 1.2 i aside.
 _CENTRE = 0.38  # of d, below the eye line
 _HALF_HEIGHT = 1.55  # of d, where the mask has reached 0
 _HALF_WIDTH = 1.5  # of i, where the mask has reached 0

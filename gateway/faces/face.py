@@ -13,7 +13,7 @@ from gpen_client.types import Matrix, Pixels, Points
 class Pose:
     """Where a head is turned, degrees; all zero looks straight into the camera.
 
-    yaw: positive to the picture's right. pitch: positive up. roll: positive clockwise as seen.
+    yaw: positive to the picture's left. pitch: positive up. roll: positive clockwise as seen.
     """
 
     yaw: float

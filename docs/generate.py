@@ -1,0 +1,77 @@
+"""Writes the tables in docs/ that are made from the code; `./run docs` runs it, a test compares.
+
+A table stands between `<!-- generated: NAME -->` and `<!-- end -->`.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from gateway import errors
+from gateway.params import EnhanceParams
+from gateway.settings import GROUPS, settings_table
+from gpen_backend.settings import BackendSettings
+
+DOCS = Path(__file__).parent
+_MARKED = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def generated(text: str) -> str:
+    """`text` with every generated table as it should be now."""
+    tables = {
+        "gateway-settings": lambda: settings_table(GROUPS),
+        "backend-settings": lambda: settings_table((BackendSettings,)),
+        "errors": errors_table,
+        "parameters": lambda: parameters_table(EnhanceParams),
+    }
+    return _MARKED.sub(lambda match: match[1] + tables[match[2]]() + match[3], text)
+
+
+def errors_table() -> str:
+    """Every problem type the gateway can answer."""
+    rows = ["| `type` | status | what happened |", "| --- | --- | --- |"]
+    for kind in sorted(_all_below(errors.GatewayError), key=lambda kind: (kind.status, kind.type)):
+        rows.append(f"| `{kind.type}` | {kind.status} | {(kind.__doc__ or '').splitlines()[0]} |")
+    return "\n".join(rows) + "\n"
+
+
+def parameters_table(model: type[BaseModel]) -> str:
+    """Every parameter of a picture route."""
+    rows = ["| parameter | values | default | meaning |", "| --- | --- | --- | --- |"]
+    for name, schema in model.model_json_schema()["properties"].items():
+        default = schema.get("default")
+        default = str(default).lower() if isinstance(default, bool) else default
+        shown = "" if default is None else f"`{default}`"
+        rows.append(f"| `{name}` | {_values(schema)} | {shown} | {schema.get('description', '')} |")
+    return "\n".join(rows) + "\n"
+
+
+def _values(schema: dict[str, object]) -> str:
+    match schema:
+        case {"enum": list(options)}:
+            return " ".join(f"`{option}`" for option in options)
+        case {"const": option}:
+            return f"`{option}`"
+        case {"anyOf": [dict(first), *_]}:
+            return _values(first)
+        case {"type": "boolean"}:
+            return "`true` `false`"
+        case {"minimum": low, "maximum": high}:
+            return f"{low} to {high}"
+    return str(schema.get("type", ""))
+
+
+def _all_below(kind: type[errors.GatewayError]) -> Iterator[type[errors.GatewayError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        if below is not errors.TryLater:
+            yield from _all_below(below)
+        else:
+            yield from below.__subclasses__()
+
+
+if __name__ == "__main__":
+    for page in sorted(DOCS.glob("*.md")):
+        page.write_text(generated(page.read_text()))
