@@ -41,7 +41,14 @@ def create_app(
             app.state.gateway = gateway
             yield
 
-    app = FastAPI(title="gpen-gateway", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="gpen-gateway",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        # A redirect would be an answer that is neither a success nor a problem document.
+        redirect_slashes=False,
+    )
     for routes in (enhance, preprocess, models, health):
         app.include_router(routes.router)
     install_problem_handlers(app)

@@ -1,32 +1,23 @@
 """The request, step by step: decode, standardise, link, restore, encode."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
-from gateway.errors import backend_errors
-from gateway.faces import Face, FaceFinder
-from gateway.linkage import AppliedRule, link
+from gateway.backend import Backend
+from gateway.errors import InvalidParameters
+from gateway.faces import FaceFinder
+from gateway.linkage import link
 from gateway.models import Models
+from gateway.original import encode_photo
 from gateway.params import EnhanceParams, PreprocessParams
 from gateway.photo import OutputFormat, Photo, PixelLimits, decode, encode
-from gateway.schemas import (
-    EnhanceReport,
-    FaceReport,
-    LightReport,
-    PortraitReport,
-    PreprocessReport,
-    QualityReport,
-    RuleReport,
-)
+from gateway.report import portrait_report, preprocess_report, whole_report
+from gateway.schemas import EnhanceReport, PreprocessReport
 from gateway.service.threads import PixelThreads
 from gateway.standardise import Portrait, standardise
 from gateway.timings import Timings
+from gateway.whole import enhance_whole
 from gpen_client.client import GpenClient
-from gpen_client.types import Pixels, Restored
-
-_CLASSICAL_WARNING = (
-    "engine: the backend has no GPEN checkpoint; the classical engine denoised and sharpened the faces, but "
-    "did not restore them"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,80 +64,92 @@ class Enhancer:
         timings = Timings()
         photo, portrait = await self._threads.run(self._standardise, data, params, timings)
         output_format = params.format or accepted or _own_format(photo)
-        image = await self._encode(portrait.pixels, output_format, params.quality, timings)
-        return Preprocessed(image, output_format, self._preprocess_report(portrait, timings))
+        with timings.stage("encode"):
+            image = await self._threads.run(encode, portrait.pixels, output_format, params.quality)
+        return Preprocessed(image, output_format, preprocess_report(portrait, self._finder.name, timings))
 
     async def enhance(
         self, data: bytes, params: EnhanceParams, request_id: str, accepted: OutputFormat | None = None
     ) -> Enhanced:
-        """The enhanced portrait of the picture in `data`. accepted: the encoding the caller prefers."""
-        timings = Timings()
+        """The enhanced picture in `data`, as a portrait or as the whole photo that it is.
+
+        accepted: the encoding the caller prefers. Raises GatewayError.
+        """
+        timings, deadline = Timings(), time.monotonic() + self._timeout_s
         model = await self._models.choose(params.model)
+        backend = Backend(self._client, model, request_id, deadline)
+        if params.output == "photo":
+            return await self._enhance_photo(data, params, backend, timings, accepted)
+        return await self._enhance_portrait(data, params, backend, timings, accepted)
+
+    async def _enhance_portrait(
+        self,
+        data: bytes,
+        params: EnhanceParams,
+        backend: Backend,
+        timings: Timings,
+        accepted: OutputFormat | None,
+    ) -> Enhanced:
         photo, portrait = await self._threads.run(self._standardise, data, params, timings)
-        effective, rules = link(params, portrait, model)
-        treated = portrait.faces if params.faces == "all" else portrait.faces[:1]
-        with timings.stage("backend"), backend_errors():
-            restored = await self._client.restore(
-                portrait.pixels,
-                portrait.landmarks[: len(treated)] if treated else None,
-                effective,
-                model=model.name,
-                timeout_s=self._timeout_s,
-                request_id=request_id,
-            )
+        if params.faces == "best":
+            portrait = replace(portrait, faces=portrait.faces[:1])
+        effective, rules = link(params.model_copy(update={"upscale": 1}), portrait, backend.model)
+        with timings.stage("backend"):
+            landmarks = portrait.landmarks if portrait.faces else None
+            restored = await backend.restore(portrait.pixels, landmarks, effective)
         output_format = params.format or accepted or _own_format(photo)
-        image = await self._encode(restored.pixels, output_format, params.quality, timings)
-        return Enhanced(
-            image, output_format, self._enhance_report(portrait, treated, rules, restored, timings)
-        )
+        with timings.stage("encode"):
+            image = await self._threads.run(encode, restored.pixels, output_format, params.quality)
+        report = portrait_report(portrait, self._finder.name, rules, restored, timings)
+        return Enhanced(image, output_format, report)
+
+    async def _enhance_photo(
+        self,
+        data: bytes,
+        params: EnhanceParams,
+        backend: Backend,
+        timings: Timings,
+        accepted: OutputFormat | None,
+    ) -> Enhanced:
+        photo = await self._threads.run(self._decode, data, timings)
+        self._check_upscale(photo, params.upscale)
+        whole = await enhance_whole(photo, params, self._finder, backend, self._threads, timings)
+        output_format = params.format or accepted or _own_format(photo)
+        with timings.stage("encode"):
+            image = await self._threads.run(
+                encode_photo,
+                whole.pixels,
+                photo.pixels,
+                photo.original,
+                output_format,
+                params.quality,
+                keep_gps=params.keep_metadata == "all",
+            )
+        report = whole_report(whole, photo, self._finder.name, backend.model, timings)
+        return Enhanced(image, output_format, report)
 
     def _standardise(self, data: bytes, params: PreprocessParams, timings: Timings) -> tuple[Photo, Portrait]:
-        with timings.stage("decode"):
-            photo = decode(data, self._limits)
+        photo = self._decode(data, timings)
         return photo, standardise(photo, params, self._finder, timings)
 
-    async def _encode(
-        self, pixels: Pixels, output_format: OutputFormat, quality: int, timings: Timings
-    ) -> bytes:
-        with timings.stage("encode"):
-            return await self._threads.run(encode, pixels, output_format, quality)
+    def _decode(self, data: bytes, timings: Timings) -> Photo:
+        with timings.stage("decode"):
+            return decode(data, self._limits)
 
-    def _preprocess_report(self, portrait: Portrait, timings: Timings) -> PreprocessReport:
-        return PreprocessReport(
-            finder=self._finder.name,
-            face=portrait.face and FaceReport.of(portrait.face),
-            portrait=PortraitReport.of(portrait),
-            light=LightReport.of(portrait.light_before, portrait.light_after, portrait.light_plan),
-            quality=QualityReport.of(portrait.quality),
-            warnings=list(portrait.warnings),
-            timings_ms=timings.with_total(),
-        )
-
-    def _enhance_report(
-        self,
-        portrait: Portrait,
-        treated: tuple[Face, ...],
-        rules: tuple[AppliedRule, ...],
-        restored: Restored,
-        timings: Timings,
-    ) -> EnhanceReport:
-        for stage, milliseconds in restored.timings_ms.items():
-            timings.add(f"gpen_{stage}", milliseconds)
-        report = self._preprocess_report(portrait, timings)
-        warnings = report.warnings + ([_CLASSICAL_WARNING] if restored.engine == "classical" else [])
-        return EnhanceReport(
-            **{**dict(report), "warnings": warnings},
-            faces=[FaceReport.of(face) for face in treated],
-            linkage=[RuleReport.of(rule) for rule in rules],
-            engine=restored.engine,
-            model=restored.model,
-        )
+    def _check_upscale(self, photo: Photo, upscale: int) -> None:
+        pixels = photo.width * photo.height * upscale**2
+        if pixels > self._limits.max_pixels:
+            raise InvalidParameters(
+                f"upscale: {upscale} would make {pixels:,} pixels of {photo.width}x{photo.height}, more than "
+                f"the {self._limits.max_pixels:,} that are allowed"
+            )
 
 
 def _own_format(photo: Photo) -> OutputFormat:
     """The encoding of the input where it is one of ours, else png, which loses nothing."""
     match photo.format:
-        case "JPEG":
+        # Phones append further pictures to their JPEGs: Pillow calls that MPO.
+        case "JPEG" | "MPO":
             return "jpeg"
         case "WEBP":
             return "webp"

@@ -5,17 +5,36 @@ A pure function over plain data; every rule that changed something is told.
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from gateway.faces import Face
 from gateway.params import EnhanceParams
-from gateway.standardise.portrait import YAW_LIMIT, Portrait
+from gateway.standardise.light import LightPlan
+from gateway.standardise.portrait import YAW_LIMIT
 from gpen_client.types import ModelInfo, RestoreParams
 
 # Halving brightness and dropping 60 % of contrast after a full CLAHE is the article's advice.
 _CLAHE_TAKES_BRIGHTNESS, _CLAHE_TAKES_CONTRAST = 0.5, 0.6
-# From the limit to this yaw, strength falls linearly to this share: landmark methods err by 4 to 6 degrees,
-# so the limit is the start of a band and no cliff; past it a frontal network starts to invent.
-_YAW_END, _YAW_SHARE = 45.0, 0.4
+YAW_END = 45.0
+"""Degrees of yaw at which strength has fallen to its least.
+
+Landmark methods err by 4 to 6 degrees, so the limit is the start of a band and no cliff; past it a frontal
+network starts to invent.
+"""
+
+_YAW_SHARE = 0.4
+
+
+class Standardised(Protocol):
+    """What linkage must know of a portrait, or of a window of a whole photo."""
+
+    @property
+    def face(self) -> Face | None:
+        """The face it is centred on."""
+
+    @property
+    def light_plan(self) -> LightPlan:
+        """How its light was corrected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +52,25 @@ class AppliedRule:
 
 
 def link(
-    asked: EnhanceParams, portrait: Portrait, model: ModelInfo
+    asked: EnhanceParams, done: Standardised, model: ModelInfo
 ) -> tuple[RestoreParams, tuple[AppliedRule, ...]]:
-    """The parameters of the restoration of `portrait` by `model`, and the rules that made them.
+    """The parameters of a restoration by `model` of what is `done`, and the rules that made them.
 
     With `linkage=false` only `no_face` applies: a face that nobody found is never restored.
     """
     linking = _Linking(asked)
-    if portrait.face is None:
+    if done.face is None:
         linking.set("no_face", "strength", 0.0, "no face was found: nothing may be made up")
     if asked.linkage:
-        _link_alignment(linking, portrait)
+        _link_alignment(linking, done)
         _link_size(linking, model)
-        _link_yaw(linking, asked, portrait)
-        _link_light(linking, portrait)
+        _link_yaw(linking, asked, done)
+        _link_light(linking, done)
     return linking.effective, tuple(linking.rules)
 
 
-def _link_alignment(linking: "_Linking", portrait: Portrait) -> None:
-    if portrait.face is not None:
+def _link_alignment(linking: "_Linking", done: Standardised) -> None:
+    if done.face is not None:
         linking.set("centred", "auto_align", False, "the landmarks are known and travel with the picture")
 
 
@@ -62,18 +81,18 @@ def _link_size(linking: "_Linking", model: ModelInfo) -> None:
         )
 
 
-def _link_yaw(linking: "_Linking", asked: EnhanceParams, portrait: Portrait) -> None:
-    pose = portrait.face and portrait.face.pose
+def _link_yaw(linking: "_Linking", asked: EnhanceParams, done: Standardised) -> None:
+    pose = done.face and done.face.pose
     if not pose or asked.yaw == "off" or abs(pose.yaw) <= YAW_LIMIT:
         return
-    past = min((abs(pose.yaw) - YAW_LIMIT) / (_YAW_END - YAW_LIMIT), 1.0)
+    past = min((abs(pose.yaw) - YAW_LIMIT) / (YAW_END - YAW_LIMIT), 1.0)
     linking.scale(
         "large_yaw", "strength", 1 - (1 - _YAW_SHARE) * past, f"the head is turned {abs(pose.yaw):.0f}°"
     )
 
 
-def _link_light(linking: "_Linking", portrait: Portrait) -> None:
-    plan = portrait.light_plan
+def _link_light(linking: "_Linking", done: Standardised) -> None:
+    plan = done.light_plan
     if plan.clahe_weight > 0:
         because = f"CLAHE of weight {plan.clahe_weight:.2f} has raised the local contrast already"
         linking.scale("clahe", "brightness", 1 - _CLAHE_TAKES_BRIGHTNESS * plan.clahe_weight, because)

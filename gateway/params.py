@@ -64,7 +64,15 @@ class EnhanceParams(PreprocessParams):
     contrast: Percent = Field(0, description="Strength of added contrast; 0 leaves the picture alone.")
     skin_protect: bool = Field(True, description="Keep the hue of the input's skin.")
     detail_enhance: bool = Field(False, description="Boost local detail.")
-    output: Literal["portrait"] = Field("portrait", description="The standardised 896x896 portrait.")
+    output: Literal["portrait", "photo"] = Field(
+        "portrait",
+        description="`portrait`: the standardised 896x896 portrait. `photo`: the whole photo at its own "
+        "geometry and in its own light, with every face restored.",
+    )
+    upscale: int = Field(1, ge=1, le=4, description="How much larger than the input a `photo` is returned.")
+    keep_metadata: Literal["safe", "all"] = Field(
+        "safe", description="What of EXIF a `photo` keeps: `safe` drops the place where it was taken."
+    )
     faces: Literal["all", "best"] = Field(
         "all", description="Which faces in the portrait are restored. It is centred on the best one."
     )

@@ -8,9 +8,10 @@ from typing import Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from gateway.errors import DamagedPicture, TooManyPixels, UnsupportedPicture
+from gateway.original import Original, is_srgb
 from gpen_client.types import Pixels
 
 OutputFormat = Literal["png", "jpeg", "webp"]
@@ -19,6 +20,22 @@ READABLE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 """Pillow's names of what is decoded; nothing else is even looked at."""
 
 _TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+_GREY_MODES = ("1", "L", "LA", "La")
+
+# What turns a picture upright, by its EXIF orientation. Source: CIPA DC-008 (Exif 3.0), tag 274.
+_UPRIGHT_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# What white may be in pictures of floats; resampling leaves some values above it.
+_FLOAT_WHITES = (1.0, 255.0, 65535.0)
+_OVERSHOOT = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +50,19 @@ class PixelLimits:
 class Photo:
     """A decoded photo.
 
-    pixels: (H, W, 3) uint8 RGB in sRGB, upright, transparency laid over white. alpha: (H, W) uint8 or None.
+    pixels: (H, W, 3) uint8 RGB in sRGB, upright, transparency laid over white. original: what that lost.
     format: Pillow's name of what was read. warnings: what could not be honoured, for the report.
     """
 
     pixels: Pixels
-    alpha: NDArray[np.uint8] | None
+    original: Original
     format: str
     warnings: tuple[str, ...] = ()
+
+    @property
+    def alpha(self) -> NDArray[np.uint8] | None:
+        """(H, W) uint8, or None where nothing is transparent."""
+        return self.original.alpha
 
     @property
     def width(self) -> int:
@@ -66,12 +88,13 @@ def decode(data: bytes, limits: PixelLimits) -> Photo:
         image.load()
         image = _upright(image, warnings)
         colour, alpha = _split_alpha(_eight_bits(image))
-        colour = _to_srgb(colour, image.info.get("icc_profile"), warnings)
-        pixels = np.asarray(colour if alpha is None else _over_white(colour, alpha))
+        srgb, profile = _to_srgb(colour, image.info.get("icc_profile"), warnings)
+        pixels = np.asarray(srgb if alpha is None else _over_white(srgb, alpha))
+        original = _original(colour, srgb, alpha, profile, image.info.get("exif"))
     except Exception as error:
         # Decoders raise whatever they like when the bytes are hostile: none of it is our fault or our crash.
         raise DamagedPicture(f"the {image_format} picture cannot be decoded: {error}") from error
-    return Photo(pixels, None if alpha is None else np.asarray(alpha), image_format, tuple(warnings))
+    return Photo(pixels, original, image_format, tuple(warnings))
 
 
 def encode(pixels: Pixels, output_format: OutputFormat, quality: int) -> bytes:
@@ -110,7 +133,16 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _check_size(image: Image.Image, limits: PixelLimits) -> None:
-    width, height = image.size
+    _check_sides(*image.size, limits)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        # A tile is unpacked whole, however little of it lies in the picture.
+        width = image.tag_v2.get(TiffImagePlugin.TILEWIDTH)
+        height = image.tag_v2.get(TiffImagePlugin.TILELENGTH)
+        if isinstance(width, int) and isinstance(height, int):
+            _check_sides(width, height, limits)
+
+
+def _check_sides(width: int, height: int, limits: PixelLimits) -> None:
     if width * height > limits.max_pixels:
         raise TooManyPixels(
             f"the picture has {width}x{height} pixels, more than the {limits.max_pixels:,} that are allowed"
@@ -120,57 +152,98 @@ def _check_size(image: Image.Image, limits: PixelLimits) -> None:
 
 
 def _upright(image: Image.Image, warnings: list[str]) -> Image.Image:
+    # Pillow's exif_transpose writes the whole block anew, and fails where any tag of it is odd.
     try:
-        return ImageOps.exif_transpose(image)
+        turn = _UPRIGHT_TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:
         # EXIF is written by everything and anything: a broken block costs the orientation, not the photo.
         warnings.append(f"exif: the orientation cannot be read and was ignored ({error})")
         return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """`image` in a mode of 8 bits a channel; 16 bits, integers and floats keep their tones."""
+    if image.mode == "RGB":
+        return _eight_bit_transparency(image)
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
-    values = np.asarray(image).astype(np.float64)
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    if image.mode == "F":
-        scale = 255 / max(float(values.max(initial=0.0)), 1.0)
-    else:
-        # 65535 white is 255 white: 65535 / 257.
-        scale = 1 / 257 if image.mode != "I" or values.max(initial=0.0) > 255 else 1.0
-    if image.mode == "F" and values.max(initial=0.0) <= 1.0:
-        scale = 255.0
-    grey = Image.fromarray(np.clip(values * scale + 0.5, 0, 255).astype(np.uint8))
-    grey.info = dict(image.info)
+    values = np.asarray(image).astype(np.float32)
+    np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    see_through = image.info.get("transparency")
+    alpha = None if see_through is None else np.where(values == see_through, 0, 255).astype(np.uint8)
+    # In place: a copy of the largest picture in floats takes a quarter of a gigabyte.
+    values *= 255 / _white(image.mode, float(values.max(initial=0.0)))
+    values += 0.5
+    grey = Image.fromarray(np.clip(values, 0, 255, out=values).astype(np.uint8))
+    grey.info = {name: value for name, value in image.info.items() if name != "transparency"}
+    if alpha is not None:
+        grey.putalpha(Image.fromarray(alpha))
     return grey
+
+
+def _eight_bit_transparency(image: Image.Image) -> Image.Image:
+    # Pillow keeps the upper byte of a PNG's 16 bits, but both bytes of the colour that is see-through.
+    see_through = image.info.get("transparency")
+    if isinstance(see_through, tuple) and max(see_through) > 255:
+        image.info["transparency"] = tuple(value >> 8 for value in see_through)
+    return image
+
+
+def _white(mode: str, brightest: float) -> float:
+    """The value that stands for white where `brightest` is the largest of a picture in `mode`."""
+    match mode:
+        case "F":
+            return next((white for white in _FLOAT_WHITES if brightest <= _OVERSHOOT * white), brightest)
+        case "I":
+            return 255.0 if brightest <= 255 else 65535.0
+        case _:
+            return 65535.0
 
 
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """The colours, and the transparency (mode L) where there is any. A palette's colours are looked up."""
+    # Grey stays grey, for its colour profile is one of grey.
+    plain = "L" if image.mode in _GREY_MODES else "RGB"
     if image.mode in _TRANSPARENT_MODES or "transparency" in image.info:
         rgba = image.convert("RGBA")
         alpha = rgba.getchannel("A")
-        if alpha.getextrema() == (255, 255):
-            return rgba.convert("RGB"), None
-        return rgba.convert("RGB"), alpha
-    return (image.convert("RGB") if image.mode in ("P", "1") else image), None
+        return rgba.convert(plain), None if alpha.getextrema() == (255, 255) else alpha
+    return (image.convert(plain) if image.mode in ("P", "1") else image), None
 
 
-def _to_srgb(image: Image.Image, icc_profile: bytes | None, warnings: list[str]) -> Image.Image:
-    """`image` as RGB in sRGB, through its colour profile where it has one that works."""
+def _to_srgb(
+    image: Image.Image, icc_profile: bytes | None, warnings: list[str]
+) -> tuple[Image.Image, bytes | None]:
+    """`image` as RGB in sRGB, through its colour profile where it has one that works, and that profile."""
     if icc_profile:
+        if image.mode == "RGB" and is_srgb(icc_profile):
+            return image, icc_profile
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
             if source.profile.xcolor_space.strip() == _ICC_SPACES.get(image.mode):
                 srgb = ImageCms.createProfile("sRGB")
                 converted = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
                 if converted is not None:
-                    return converted
+                    return converted, icc_profile if image.mode == "RGB" else None
             warnings.append("icc: the colour profile does not fit the picture and was ignored")
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
             warnings.append(f"icc: the colour profile cannot be used and was ignored ({error})")
-    return image.convert("RGB")
+    return image.convert("RGB"), None
+
+
+def _original(
+    colour: Image.Image, srgb: Image.Image, alpha: Image.Image | None, profile: bytes | None, exif: object
+) -> Original:
+    """What is lost between the file's `colour` and the photo in sRGB over white."""
+    own = colour if colour.mode == "RGB" else srgb
+    lost = alpha is not None or own is not srgb
+    return Original(
+        pixels=np.asarray(own) if lost else None,
+        alpha=None if alpha is None else np.asarray(alpha),
+        icc_profile=profile,
+        exif=exif if isinstance(exif, bytes) else None,
+    )
 
 
 # ICC.1:2022, table 19: signatures of the colour spaces that Pillow's modes have.

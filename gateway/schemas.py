@@ -147,6 +147,7 @@ class QualityReport(_Schema):
 class RuleReport(_Schema):
     """One linked parameter."""
 
+    face: int = Field(description="Which of `faces` it is about.")
     rule: str
     parameter: str
     asked: Any = Field(description="What the caller asked.")
@@ -154,9 +155,10 @@ class RuleReport(_Schema):
     because: str
 
     @classmethod
-    def of(cls, rule: AppliedRule) -> "RuleReport":
-        """The report of `rule`."""
+    def of(cls, rule: AppliedRule, face: int = 0) -> "RuleReport":
+        """The report of `rule` for the face at that place."""
         return cls(
+            face=face,
             rule=rule.rule,
             parameter=rule.parameter,
             asked=rule.asked,
@@ -165,22 +167,34 @@ class RuleReport(_Schema):
         )
 
 
+class LeftAloneReport(FaceReport):
+    """A face that was not restored."""
+
+    reason: str
+
+    @classmethod
+    def of(cls, face: Face, reason: str = "") -> "LeftAloneReport":
+        """The report of `face` and why it was left alone."""
+        return cls(**dict(FaceReport.of(face)), reason=reason)
+
+
 class PreprocessReport(_Schema):
     """Everything that standardising found and did."""
 
     finder: str = Field(description="The face finder: `fan`, `yunet` or `haar`.")
-    face: FaceReport | None = Field(description="The face that the portrait is centred on.")
-    portrait: PortraitReport
-    light: LightReport
-    quality: QualityReport
+    face: FaceReport | None = Field(description="The best face, which a portrait is centred on.")
+    portrait: PortraitReport | None = Field(description="Null for `output=photo`.")
+    light: LightReport | None = Field(description="Around the best face. Null for a photo without one.")
+    quality: QualityReport | None = Field(description="Of the best face. Null for a photo without one.")
     warnings: list[str]
-    timings_ms: dict[str, float]
+    timings_ms: dict[str, float] = Field(description="By stage; those of faces at the same time add up.")
 
 
 class EnhanceReport(PreprocessReport):
     """Everything that was found and done."""
 
     faces: list[FaceReport] = Field(description="All faces that were treated.")
+    left_alone: list[LeftAloneReport] = Field(description="Faces of a photo that were not restored, and why.")
     linkage: list[RuleReport] = Field(description="The rules that changed a parameter, in order.")
     engine: str = Field(
         description="What restored: `torch`, `onnx`, `classical`, or a foreign backend's name."

@@ -5,18 +5,22 @@ One frozen group per concern. `docs/settings.md` is made from this file.
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, HttpUrl
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, HttpUrl
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.faces.finder import FinderName
 from gateway.params import ModelName
 from gateway.photo import PixelLimits
 
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)]
+
 
 def _default_models_dir() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gpen-gateway" / "models"
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # XDG Base Directory Specification 0.8: a relative path there is to be ignored.
+    return (cache if cache.is_absolute() else Path.home() / ".cache") / "gpen-gateway" / "models"
 
 
 class _Group(BaseSettings):
@@ -34,7 +38,7 @@ class ServerSettings(_Group):
         default_factory=lambda: max(2, os.cpu_count() or 2), ge=1, le=256,
         description="Threads for pixel work; by default one per core, two at least.",
     )  # fmt: skip
-    log_level: str = Field("info", description="`debug`, `info`, `warning` or `error`.")
+    log_level: LogLevel = Field("info", description="`debug`, `info`, `warning` or `error`.")
 
 
 class LimitSettings(_Group):
@@ -58,9 +62,9 @@ class FaceSettings(_Group):
         "auto",
         description="`fan`, `yunet`, `haar`, or `auto`: the best one whose files are here or come quickly.",
     )
-    models_dir: Path = Field(
+    models_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
         default_factory=_default_models_dir,
-        validation_alias=AliasChoices("GPEN_MODELS_DIR", "models_dir"),
+        validation_alias="GPEN_MODELS_DIR",
         description="Folder of all weights, the finders' and GPEN's.",
     )
 

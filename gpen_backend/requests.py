@@ -41,17 +41,18 @@ def read_request(body: bytes, header_length: int | None, settings: BackendSettin
     if any(name != "image" for name in message.outputs):
         raise Problem(400, "unknown output; the only output is image")
     params = {name: value for name, value in message.parameters.items() if name != _TIMEOUT}
+    checked = _params(params)
     return RestoreRequest(
-        image=_image(message, settings.max_pixels),
+        image=_image(message, settings.max_pixels, checked.upscale),
         landmarks=_landmarks(message, settings.max_faces),
-        params=_params(params),
+        params=checked,
         timeout_s=_timeout(message.parameters),
         id=message.id,
         binary=message.binary_output,
     )
 
 
-def _image(message: InferRequest, max_pixels: int) -> Pixels:
+def _image(message: InferRequest, max_pixels: int, upscale: float) -> Pixels:
     image = message.tensor("image")
     if image is None:
         raise Problem(400, "the input image is missing")
@@ -60,8 +61,9 @@ def _image(message: InferRequest, max_pixels: int) -> Pixels:
     height, width = image.shape[1:3]
     if not height * width:
         raise Problem(400, "image has no pixels")
-    if height * width > max_pixels:
-        raise Problem(400, f"image has {height * width} pixels; the most this server takes is {max_pixels}")
+    pixels = round(height * width * upscale**2)
+    if pixels > max_pixels:
+        raise Problem(400, f"image has {pixels} pixels; the most this server takes is {max_pixels}")
     return np.ascontiguousarray(image[0])
 
 

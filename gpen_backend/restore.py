@@ -1,4 +1,4 @@
-"""Restoring one picture: align -> network -> paste -> adjust, as steps that anyone can read and time.
+"""Restoring one picture: align -> network -> enlarge -> paste -> adjust, as steps that anyone can read and time.
 
 Each step is a function from one `Work` to the next. Nothing is kept between pictures, and what belongs to a
 face travels with it. The steps are apart because the network's thread runs one of them and any other thread
@@ -17,6 +17,7 @@ from gpen_backend.blend import blend
 from gpen_backend.engines import Engine, EngineError
 from gpen_backend.mask import face_mask
 from gpen_backend.paste import Patch, paste
+from gpen_client.geometry import compose, enlarge, resize_matrix
 from gpen_client.types import Pixels, Points, RestoreParams
 
 MAX_BATCH = 4
@@ -42,7 +43,8 @@ class Work:
 
 
 def restore(image: Pixels, landmarks: Points | None, params: RestoreParams, engine: Engine) -> Work:
-    """Restore every face of a picture and adjust the whole of it. The result's `image` is as large.
+    """Restore every face of a picture and adjust the whole of it. The result's `image` is as large, times
+    `params.upscale`.
 
     image: (H, W, 3) uint8 RGB; it is not written to. landmarks: (F, 5, 2) float32, (x, y) px; a face whose
     landmarks are degenerate is left as it is, and without landmarks nothing is restored, only adjusted.
@@ -51,6 +53,7 @@ def restore(image: Pixels, landmarks: Points | None, params: RestoreParams, engi
     work = Work(image, landmarks, params)
     work = aligned(work, engine.size)
     work = run_network(work, engine)
+    work = enlarged(work)
     work = pasted(work)
     return adjusted(work)
 
@@ -77,6 +80,24 @@ def run_network(work: Work, engine: Engine) -> Work:
         return replace(work, restored=tuple(restored), batch_size=min(MAX_BATCH, len(work.faces)))
 
     return _timed("network", work, run)
+
+
+def enlarged(work: Work) -> Work:
+    """The picture as large as it is asked for, and every face's way back into that."""
+    scale = work.params.upscale
+    if scale == 1:
+        return work
+
+    def run() -> Work:
+        image = enlarge(work.image, scale)
+        height, width = work.image.shape[:2]
+        larger = resize_matrix((width, height), (image.shape[1], image.shape[0]))
+        faces = tuple(
+            replace(face, inverse_affine=compose(larger, face.inverse_affine)) for face in work.faces
+        )
+        return replace(work, image=image, faces=faces)
+
+    return _timed("enlarge", work, run)
 
 
 def pasted(work: Work) -> Work:

@@ -72,7 +72,7 @@ class Service:
         work = await self.on_pixels(lambda: restore.aligned(work, engine.size), deadline)
         if work.faces:
             work = await self._run_network(engine, work, deadline)
-        return engine, await self.on_pixels(lambda: restore.adjusted(restore.pasted(work)), deadline)
+        return engine, await self.on_pixels(lambda: _finished(work), deadline)
 
     async def load_default(self) -> None:
         """Load the default model. Where that fails, the model's status says why."""
@@ -109,6 +109,11 @@ class Service:
 
         # Cancelling this wait takes what has not been started off the thread's queue.
         return await asyncio.get_running_loop().run_in_executor(threads, start)
+
+
+def _finished(work: Work) -> Work:
+    """What is left to do once the network has run."""
+    return restore.adjusted(restore.pasted(restore.enlarged(work)))
 
 
 @asynccontextmanager

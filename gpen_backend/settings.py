@@ -38,7 +38,7 @@ class BackendSettings(BaseSettings):
         default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="Threads for pixel work."
     )
     max_queue: int = Field(64, ge=1, description="Most requests taken on at once; others get 429.")
-    max_pixels: int = Field(50_000_000, ge=1, description="Most pixels of a picture.")
+    max_pixels: int = Field(64_000_000, ge=1, description="Most pixels of a picture, enlarged.")
     max_body_bytes: int = Field(192 * 2**20, ge=1, description="Most bytes of a request's body.")
     max_faces: int = Field(64, ge=1, description="Most faces of a picture.")
     default_model: str | None = Field(

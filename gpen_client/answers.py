@@ -39,7 +39,7 @@ class Metadata(BaseModel):
 def restored_from(response: InferResponse, shape: tuple[int, ...], model: str) -> Restored:
     """Read a restoration out of a response.
 
-    shape: (H, W, 3) of the picture that was sent. model: the name it was sent to, which stands where the
+    shape: (H, W, 3) that the picture must have. model: the name it was sent to, which stands where the
     response has none; the engine is then empty, and counts are 0.
     Raises BackendProtocolError for a picture of another shape or type, and for parameters of other types.
     """

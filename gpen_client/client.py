@@ -89,26 +89,27 @@ class GpenClient:
         image: (H, W, 3) uint8 RGB. landmarks: (F, 5, 2) float32, (x, y) px, one row of five a face; None
         leaves it to the backend to find them. timeout_s: for everything, waiting for a connection included.
         request_id: printable ASCII; travels as X-Request-ID and must come back where the backend repeats it.
-        Returns pixels (H, W, 3) uint8 that are read-only; what a foreign server does not tell is 0 or
+        Returns pixels (H, W, 3) uint8, larger by `params.upscale`, that are read-only; what a foreign server does not tell is 0 or
         "unknown". Raises BackendError.
         """
         tensors = [Tensor("image", image[np.newaxis])]
         if landmarks is not None:
             tensors.append(Tensor("landmarks", np.asarray(landmarks, np.float32)))
         parameters = params.model_dump(exclude_none=True) | {"timeout_ms": max(1, round(timeout_s * 1000))}
+        height, width = (side * params.upscale for side in image.shape[:2])
         headers, body = encode_request(InferRequest(tensors, parameters, request_id, outputs=["image"]))
         if request_id is not None:
             headers["X-Request-ID"] = request_id
         async with self._deadline(timeout_s):
             answered, answer = await self._call(
-                "POST", f"{_path(model)}/infer", timeout_s, headers, body, expected=image.nbytes
+                "POST", f"{_path(model)}/infer", timeout_s, headers, body, expected=width * height * 3
             )
             response = decode_response(answer, header_length(answered))
             if request_id is not None and response.id not in (None, "", request_id):
                 raise BackendProtocolError(
                     f"backend {self._backend} answered another request than {request_id}"
                 )
-            restored = restored_from(response, image.shape, model)
+            restored = restored_from(response, (height, width, 3), model)
             return restored if restored.engine else replace(restored, engine=await self._engine(model))
 
     async def live(self) -> bool:

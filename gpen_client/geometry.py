@@ -64,6 +64,29 @@ def scale_of(matrix: Matrix) -> float:
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
 
 
+def compose(second: Matrix, first: Matrix) -> Matrix:
+    """The map that `first` and then `second` make, (2, 3) each."""
+    return np.column_stack([second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]])
+
+
+def resize_matrix(source: tuple[int, int], target: tuple[int, int]) -> Matrix:
+    """The map from the px of a picture of size `source` to those of the same resized to `target`.
+
+    source, target: (width, height), px. Returns (2, 3) float64.
+    """
+    x, y = target[0] / source[0], target[1] / source[1]
+    # A pixel's centre lies half a pixel from its edge, in both pictures.
+    return np.array([[x, 0, x / 2 - 0.5], [0, y, y / 2 - 0.5]])
+
+
+def enlarge(image: Image, scale: int) -> Image:
+    """`image` (H, W[, C]) larger by a whole `scale`, by Lanczos; the image itself at 1."""
+    if scale == 1:
+        return image
+    size = image.shape[1] * scale, image.shape[0] * scale
+    return cast(Image, cv2.resize(image, size, interpolation=cv2.INTER_LANCZOS4))
+
+
 def warp(image: Image, matrix: Matrix, size: tuple[int, int], border: int = cv2.BORDER_REFLECT_101) -> Image:
     """`image` as seen through a similarity transform, in one resampling that does not alias.
 
@@ -102,7 +125,5 @@ def _shrunk(image: Image, matrix: Matrix) -> tuple[Image, Matrix]:
     shrink = scale_of(matrix)
     small_width, small_height = max(1, round(width * shrink)), max(1, round(height * shrink))
     small = cv2.resize(image, (small_width, small_height), interpolation=cv2.INTER_AREA)
-    x, y = width / small_width, height / small_height
-    # A pixel's centre lies half a pixel from its edge, in both pictures.
-    back = np.array([[x, 0, x / 2 - 0.5], [0, y, y / 2 - 0.5], [0, 0, 1]])
-    return cast(Image, small), matrix @ back
+    back = resize_matrix((small_width, small_height), (width, height))
+    return cast(Image, small), compose(matrix, back)

@@ -23,6 +23,9 @@ Matrix: TypeAlias = NDArray[np.float64]
 Mode = Literal["natural", "strong", "detail"]
 """How a restored face is blended over the input."""
 
+Task = Literal["restore", "colorize", "inpaint"]
+"""What the network is for: faces made sharp, grey ones coloured, damaged ones filled in."""
+
 
 class RestoreParams(BaseModel):
     """The effective parameters of one restoration, after linkage. Scales run from 0 to 100."""
@@ -38,6 +41,8 @@ class RestoreParams(BaseModel):
     skin_protect: bool = Field(True, description="Keep the hue of the input's skin.")
     detail_enhance: bool = False
     auto_align: bool = Field(True, description="The backend finds and aligns faces itself, where it can.")
+    task: Task = "restore"
+    upscale: int = Field(1, ge=1, le=4, description="How much larger than the input the answer is.")
     inference_size: int | None = Field(None, ge=16, le=4096, description="Side of the network's input, px.")
 
 
@@ -61,7 +66,7 @@ class ModelInfo:
 class Restored:
     """A backend's answer.
 
-    pixels: as large as the picture that was sent. engine, model: what really ran. faces: how many were
+    pixels: as large as the picture that was sent, times `upscale`. engine, model: what really ran. faces: how many were
     restored. batch_size: how many faces shared the network's run. timings_ms: milliseconds by stage.
     """
 

@@ -1,6 +1,11 @@
 """What tests of several packages share."""
 
 import os
+import re
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,3 +38,36 @@ def astronaut() -> Pixels:
     pixels = np.ascontiguousarray(data.astronaut())
     pixels.setflags(write=False)
     return pixels
+
+
+ServerProcess = Callable[..., AbstractContextManager[str]]
+
+
+@pytest.fixture(scope="session")
+def server_process() -> ServerProcess:
+    """Starts a server that logs uvicorn's line, gives its URL, and ends it with the block."""
+    return _server_process
+
+
+@contextmanager
+def _server_process(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
+) -> Iterator[str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "GPEN_"))}
+    with subprocess.Popen(
+        command, env={**inherited, **environment}, cwd=folder, stderr=subprocess.PIPE, text=True
+    ) as process:
+        log = []
+        try:
+            for line in process.stderr:
+                log.append(line)
+                if listening := re.search(r"running on (http://[0-9.]+:[0-9]+)", line):
+                    break
+            else:
+                pytest.fail("the server did not start:\n" + "".join(log))
+            # A pipe that nobody reads blocks its writer once it is full.
+            threading.Thread(target=process.stderr.read, daemon=True).start()
+            yield listening[1]
+        finally:
+            process.terminate()
+            process.wait(20)

@@ -6,6 +6,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from gpen_client.geometry import resize_matrix
 from gpen_client.types import Matrix, Pixels, Points
 
 
@@ -83,6 +84,4 @@ def reduced(pixels: Pixels, side: int) -> tuple[Pixels, Matrix]:
         if shrink < 1
         else pixels
     )
-    x, y = width / small_width, height / small_height
-    # A pixel's centre lies half a pixel from its edge, in both pictures.
-    return small, np.array([[x, 0, x / 2 - 0.5], [0, y, y / 2 - 0.5]])  # type: ignore[return-value]
+    return small, resize_matrix((small_width, small_height), (width, height))  # type: ignore[return-value]

@@ -33,7 +33,7 @@ def make_finder(name: FinderName, models_dir: Path) -> FaceFinder:
             case "yunet":
                 return YunetFinder(YUNET.fetch(models_dir))
             case "fan":
-                FAN.fetch(torch_hub_folder(), read_timeout_s=60)
+                FAN.fetch(torch_hub_folder(), read_timeout_s=60, total_timeout_s=1800)
                 return FanFinder(YUNET.fetch(models_dir))
             case "auto":
                 return _best_finder(models_dir)

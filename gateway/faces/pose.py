@@ -59,10 +59,12 @@ def pose_from_68(landmarks68: Points, width: int, height: int) -> Pose | None:
 
 
 def _fit(model: NDArray[np.float64], points: Points, width: int, height: int) -> Pose | None:
+    if not np.isfinite(points).all():
+        return None
     # A focal length of about the picture's longer side is that of an ordinary lens; yaw hardly depends on it.
     # The camera looks at the face: what counts is how far the head is turned from whoever sees it, not from
     # the axis of a lens that may have been cropped off centre (a mean error of 3.2° against 3.6°).
-    focal, (x, y) = max(width, height), points.mean(0)
+    focal, (x, y) = max(width, height), points.mean(0, dtype=np.float64)
     camera = np.array([[focal, 0, x], [0, focal, y], [0, 0, 1]], np.float64)
     try:
         # SQPnP (Terzakis & Lourakis 2020): a global solution without a first guess, for planar-ish faces too.

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,17 +36,30 @@ class WeightsFile:
         path = folder / self.name
         if not path.is_file():
             return None
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            logger.warning("%s cannot be read: %s", path, error)
+            return None
         if digest.startswith(self.sha256):
             return path
         logger.warning("%s is not the published file (sha256 %s): it is not used", path, digest)
         return None
 
-    def fetch(self, folder: Path, *, connect_timeout_s: float = 2.0, read_timeout_s: float = 10.0) -> Path:
+    def fetch(
+        self,
+        folder: Path,
+        *,
+        connect_timeout_s: float = 2.0,
+        read_timeout_s: float = 10.0,
+        total_timeout_s: float = 30.0,
+    ) -> Path:
         """The file in `folder`, downloaded there if it is not yet.
 
-        The file appears whole and verified, or not at all. Raises WeightsUnavailable.
+        read_timeout_s: the longest silence that is borne. total_timeout_s: about the most the download may
+        take, however steadily it drips. The file appears whole and verified, or not at all.
+        Raises WeightsUnavailable.
         """
         if found := self.verified(folder):
             return found
@@ -54,7 +68,7 @@ class WeightsFile:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{self.name}.", delete=False) as partial:
                 try:
-                    self._download(partial, timeout)
+                    self._download(partial, timeout, time.monotonic() + total_timeout_s)
                     Path(partial.name).replace(folder / self.name)
                 finally:
                     Path(partial.name).unlink(missing_ok=True)
@@ -62,7 +76,9 @@ class WeightsFile:
             raise WeightsUnavailable(f"{self.name} cannot be fetched from {self.url}: {error}") from error
         return folder / self.name
 
-    def _download(self, partial: "tempfile._TemporaryFileWrapper[bytes]", timeout: httpx.Timeout) -> None:
+    def _download(
+        self, partial: "tempfile._TemporaryFileWrapper[bytes]", timeout: httpx.Timeout, until: float
+    ) -> None:
         digest, received = hashlib.sha256(), 0
         with httpx.stream("GET", self.url, timeout=timeout, follow_redirects=True) as answer:
             answer.raise_for_status()
@@ -72,6 +88,8 @@ class WeightsFile:
                     raise WeightsUnavailable(
                         f"{self.url} sent more than {self.max_bytes} bytes: not the file"
                     )
+                if time.monotonic() > until:
+                    raise WeightsUnavailable(f"{self.url} is too slow: {received} bytes came in time")
                 digest.update(chunk)
                 partial.write(chunk)
         if not digest.hexdigest().startswith(self.sha256):
@@ -100,4 +118,4 @@ FAN = WeightsFile(
 def torch_hub_folder() -> Path:
     """Where face-alignment, through torch.hub, keeps its weights: `$TORCH_HOME/hub/checkpoints`."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return Path(os.environ.get("TORCH_HOME", cache / "torch")) / "hub" / "checkpoints"
+    return Path(os.environ.get("TORCH_HOME", cache / "torch")).expanduser() / "hub" / "checkpoints"

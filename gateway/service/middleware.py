@@ -10,6 +10,8 @@ from gateway.errors import TooLarge
 
 # What may stand in logs and headers of others without quoting.
 _SANE_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}")
+# No length of a body has more digits.
+_MAX_DIGITS = 18
 
 
 class RequestId:
@@ -51,7 +53,8 @@ class BodyLimit:
 
         async def limited_receive() -> Message:
             nonlocal received
-            if told.isdecimal() and int(told) > self.max_bytes:
+            # Python reads no number of thousands of digits.
+            if told.isdecimal() and (len(told) > _MAX_DIGITS or int(told) > self.max_bytes):
                 raise too_large
             message = await receive()
             received += len(message.get("body", b""))

@@ -65,7 +65,8 @@ def standardise(photo: Photo, params: PreprocessParams, finder: FaceFinder, timi
     warnings = [*photo.warnings, *_face_warnings(face, params, finder.name)]
     with timings.stage("frame"):
         framed = _frame(photo, face, params.framing)
-    faces = tuple(other for other in found if _whole_in(framed.matrix, other))
+    # The face that the portrait is of belongs to it even where it fills more than the window.
+    faces = tuple(other for other in found if other is face or _whole_in(framed.matrix, other))
     with timings.stage("light"):
         landmarks5 = None if face is None else transform(framed.matrix, face.landmarks5)
         quality = measure_quality(photo.pixels, None if face is None else face.landmarks5)

@@ -1,0 +1,125 @@
+"""The light and colour of a restored face, fitted to the photo around it.
+
+Texture may change within a narrow border unseen; tone may not (Burt and Adelson, A multiresolution spline
+with application to image mosaics, 1983). So the low frequencies of a restored face are its input's where the
+mask ends, and become the network's, as far as they are wanted, only well inside.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from gpen_client.types import Pixels
+
+Plane = NDArray[np.float32]
+
+# Gaussian that parts tone and colour from texture, as a share of the crop's side: 12.8 px at 512, about the
+# radius of an iris: wider than pores and lashes, narrower than lips.
+_LOW_SIGMA = 0.025
+# Tone is worked out on a copy of this side, in which that Gaussian is 3.2 px wide.
+_SMALL_SIDE = 128
+# The mask blurred this wide, as a share of the crop's side, tells how deep inside the face a place lies; at
+# these values of it tone begins to be the network's, and is its alone. By bench/seams.py.
+_DEPTH_SIGMA = 0.1
+_DEPTH_FROM, _DEPTH_TO = 0.5, 0.95
+# The odds of a channel are changed at most so many times, lest noise near black and white be blown up.
+_MOST_LIFT = 4.0
+_DARKEST, _BRIGHTEST = 2 / 255, 253 / 255
+
+
+@dataclass(frozen=True, slots=True)
+class Tone:
+    """What a restored face keeps of its input's low frequencies, deep inside the mask.
+
+    light: share of L, 0 (the network's) to 1. chroma: the same of LAB a and b. keep_mean: the mean L of the
+    face stays. match_light, match_chroma: L, or a and b, are the input's where the mask ends.
+    """
+
+    light: float = 0.0
+    chroma: float = 0.0
+    keep_mean: bool = False
+    match_light: bool = True
+    match_chroma: bool = True
+
+
+def toned(before: Pixels, after: Pixels, mask: Plane, tone: Tone) -> Plane:
+    """`after` with as much of the light and colour of `before` as `tone` wants.
+
+    before, after: (S, S, 3) uint8 RGB. mask: (S, S) float32. Returns (S, S, 3) float32 in [0, 255].
+    """
+    side = min(_SMALL_SIDE, after.shape[0])
+    low_before, low_after = _low(before, side), _low(after, side)
+    lab_after = _lab(low_after)
+    change = _change(_lab(low_before) - lab_after, _small(mask, side), tone)
+    wanted = cv2.cvtColor(lab_after + change, cv2.COLOR_Lab2RGB).clip(0, 1)
+    # LAB and back costs OpenCV half a grey level, the same with and without the change.
+    unchanged = cv2.cvtColor(lab_after, cv2.COLOR_Lab2RGB).clip(0, 1)
+    plain = after.astype(np.float32)
+    lifted = _lifted(plain, (_odds(wanted) / _odds(unchanged)).clip(1 / _MOST_LIFT, _MOST_LIFT) - 1)
+    # What a curve does to a texture's mean is not what it does to the mean: the little that is missing.
+    missing = (wanted - unchanged) - (_low(lifted, side) - low_after)
+    return _enlarged_onto(lifted, missing * np.float32(255))
+
+
+def _change(difference: Plane, mask: Plane, tone: Tone) -> Plane:
+    """What is to be added to the LAB of a restored face, given how far its input's lies from it."""
+    deep = _depth(mask)
+    light, chroma = (_share(deep, kept, match) for kept, match in (
+        (tone.light, tone.match_light), (tone.chroma, tone.match_chroma)))  # fmt: skip
+    change = difference * cv2.merge([light, chroma, chroma])
+    weight = float((mask * deep).sum())
+    if tone.keep_mean and weight > 0:
+        missing = float((mask * (difference[..., 0] - change[..., 0])).sum())
+        change[..., 0] += missing / weight * deep
+    return change
+
+
+def _share(deep: Plane, kept: float, match: bool) -> Plane:
+    """How much of the difference is made up for: `kept` deep inside, all of it at the border if asked."""
+    return 1 - (1 - np.float32(kept)) * deep if match else np.full_like(deep, kept)
+
+
+def _depth(mask: Plane) -> Plane:
+    """0 where the mask ends, 1 deep inside the face, with a slope as gentle as the face has room for."""
+    blurred = cv2.GaussianBlur(mask, (0, 0), _DEPTH_SIGMA * mask.shape[0], borderType=cv2.BORDER_CONSTANT)
+    t = ((blurred - _DEPTH_FROM) / (_DEPTH_TO - _DEPTH_FROM)).clip(0, 1)
+    return t * t * (3 - 2 * t)  # type: ignore[no-any-return]
+
+
+def _lifted(picture: Plane, lift: Plane) -> Plane:
+    """Odds t / (1 - t) of every channel times 1 + `lift`: black and white stay, and nothing clips.
+
+    Source: Schlick, Quantization techniques for visualization of high dynamic range pictures, 1994.
+    """
+    raised = cv2.multiply(picture, _enlarged(lift, picture))
+    return cv2.divide(picture + raised, raised * np.float32(1 / 255) + 1)  # type: ignore[return-value]
+
+
+def _enlarged_onto(picture: Plane, addition: Plane) -> Plane:
+    return (picture + _enlarged(addition, picture)).clip(0, 255)  # type: ignore[no-any-return]
+
+
+def _enlarged(small: Plane, like: Plane) -> Plane:
+    return cv2.resize(small, like.shape[1::-1], interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def _odds(share: Plane) -> Plane:
+    share = share.clip(_DARKEST, _BRIGHTEST)
+    return share / (1 - share)  # type: ignore[no-any-return]
+
+
+def _low(pixels: Pixels | Plane, side: int) -> Plane:
+    """Tone and colour of `pixels` (S, S, 3) without texture: (side, side, 3) float32 in [0, 1]."""
+    small = _small(pixels, side).astype(np.float32) * np.float32(1 / 255)
+    return cv2.GaussianBlur(small, (0, 0), _LOW_SIGMA * side)  # type: ignore[return-value]
+
+
+def _small(pixels: NDArray[np.uint8] | Plane, side: int) -> Plane:
+    return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def _lab(share: Plane) -> Plane:
+    """(H, W, 3) RGB in [0, 1] as CIE LAB, L in [0, 100]."""
+    return cv2.cvtColor(share, cv2.COLOR_RGB2Lab)  # type: ignore[return-value]

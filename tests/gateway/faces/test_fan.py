@@ -1,0 +1,160 @@
+"""FAN's own weights are too large to ship: a seeded network of the same shape stands in for them."""
+
+import dataclasses
+import hashlib
+import logging
+import shutil
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from gateway.faces import FinderUnavailable, finder, pose
+from gateway.faces.fan import FanFinder, landmarks5_of
+from gateway.faces.yunet import YunetFinder
+from gateway.params import PreprocessParams
+from gateway.photo import Photo
+from gateway.standardise import standardise
+from gateway.timings import Timings
+
+REFUSING = "http://127.0.0.1:1/weights"
+
+
+def seen_in(box, yaw):
+    """The mean face at `yaw` degrees where `box` is: (68, 2) px, the jaw line at the box's middle."""
+    x0, y0, x1, y1 = box[:4]
+    middle = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+    turned = pose._MEAN_FACE @ cv2.Rodrigues(np.radians([0.0, yaw, 0.0]))[0].T
+    points = turned[:, :2] * ((x1 - x0) / 160) + middle
+    return np.vstack([np.tile(middle, (17, 1)), points]).astype(np.float32)
+
+
+class Stub:
+    """face-alignment's API, with the mean face at 20° in every box."""
+
+    asked = None
+
+    def __init__(self, *args, **kwargs):
+        self.kwargs = kwargs
+
+    def get_landmarks_from_image(self, image, detected_faces):
+        Stub.asked = SimpleNamespace(shape=image.shape, boxes=detected_faces)
+        return [seen_in(box, 20) for box in detected_faces]
+
+
+@pytest.fixture
+def stubbed(monkeypatch, yunet_path):
+    monkeypatch.setattr("face_alignment.FaceAlignment", Stub)
+    return FanFinder(yunet_path)
+
+
+def test_five_landmarks_of_sixty_eight():
+    numbered = np.stack([np.arange(68), 100 + np.arange(68)], -1).astype(np.float32)
+    expected = np.array([38.5, 44.5, 30, 48, 54])
+    np.testing.assert_allclose(landmarks5_of(numbered), np.stack([expected, expected + 100], -1))
+
+
+@pytest.mark.parametrize("enlarged", [1, 5])
+def test_points_and_pose_are_told_in_the_photos_pixels(stubbed, yunet_path, astronaut, enlarged):
+    """The network sees a reduced copy of a large photo."""
+    photo = cv2.resize(astronaut, None, fx=enlarged, fy=enlarged, interpolation=cv2.INTER_LINEAR)
+    (face,), (box,) = stubbed.find(photo), YunetFinder(yunet_path).find(photo)
+    assert max(Stub.asked.shape) <= 1536
+    np.testing.assert_allclose(face.bbox, box.bbox, atol=3 * enlarged)
+    np.testing.assert_allclose(face.landmarks5, landmarks5_of(seen_in(face.bbox, 20)), atol=1)
+    assert face.pose.yaw == pytest.approx(20, abs=4)
+    assert face.score == pytest.approx(box.score, abs=0.05)
+
+
+def test_faces_keep_their_points_however_they_are_ordered(stubbed, catalog):
+    group = next(portrait for portrait in catalog if portrait.faces > 20).photo().pixels
+    faces = stubbed.find(group)
+    assert len(faces) > 20
+    for face in faces:
+        np.testing.assert_allclose(face.landmarks5, landmarks5_of(seen_in(face.bbox, 20)), atol=1)
+
+
+def test_a_picture_without_a_face_has_none(stubbed, faceless_picture):
+    assert stubbed.find(faceless_picture) == []
+
+
+@pytest.fixture
+def torch_home(monkeypatch, tmp_path):
+    """An empty TORCH_HOME; nothing can be fetched into it."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(finder, "FAN", dataclasses.replace(finder.FAN, url=REFUSING))
+    (tmp_path / "torch" / "hub" / "checkpoints").mkdir(parents=True)
+    return tmp_path / "torch" / "hub" / "checkpoints"
+
+
+@pytest.fixture
+def models(yunet_path, tmp_path):
+    (tmp_path / "models").mkdir()
+    shutil.copy(yunet_path, tmp_path / "models")
+    return tmp_path / "models"
+
+
+def test_a_file_that_is_not_fans_is_never_unpickled(monkeypatch, torch_home, models, caplog):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("an unverified file was unpickled"))
+    (torch_home / finder.FAN.name).write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    with caplog.at_level(logging.INFO):
+        assert finder.make_finder("auto", models).name == "yunet"
+    assert "2DFAN4-11f355bf06.pth.tar is not the published file" in caplog.text
+    with pytest.raises(FinderUnavailable, match="2DFAN4"):
+        finder.make_finder("fan", models)
+
+
+@pytest.fixture(scope="module")
+def seeded_fan(tmp_path_factory):
+    """A file like FAN's, with seeded weights."""
+    torch = pytest.importorskip("torch")
+    fan = pytest.importorskip("face_alignment.models").FAN
+    torch.manual_seed(7)
+    path = tmp_path_factory.mktemp("fan") / finder.FAN.name
+    torch.save(fan(4).state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def seeded(monkeypatch, seeded_fan, torch_home, models):
+    """`fan` and `auto` find the seeded file as if it were the published one."""
+    (torch_home / seeded_fan.name).symlink_to(seeded_fan)
+    sha256 = hashlib.sha256(seeded_fan.read_bytes()).hexdigest()
+    monkeypatch.setattr(finder, "FAN", dataclasses.replace(finder.FAN, sha256=sha256))
+    return models
+
+
+@pytest.mark.slow
+def test_a_verified_file_is_loaded_and_finds(seeded, astronaut):
+    for name in ("fan", "auto"):
+        found = finder.make_finder(name, seeded)
+        assert found.name == "fan"
+        (face,) = found.find(astronaut)
+        assert face.landmarks5.shape == (5, 2)
+        assert np.isfinite(face.landmarks5).all()
+
+
+@pytest.mark.slow
+def test_a_damaged_copy_of_a_good_file_is_refused(seeded, seeded_fan, torch_home):
+    (torch_home / seeded_fan.name).unlink()
+    (torch_home / seeded_fan.name).write_bytes(seeded_fan.read_bytes()[:-1])
+    assert finder.FAN.verified(torch_home) is None
+    assert finder.make_finder("auto", seeded).name == "yunet"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_sixteen_threads_find_what_one_finds(seeded, sixteen, concurrently, told):
+    found = finder.make_finder("fan", seeded)
+    alone = [told(found, pixels) for pixels in sixteen]
+    assert concurrently(found, sixteen) == [faces * 2 for faces in alone]
+
+
+@pytest.mark.slow
+def test_points_that_make_no_sense_still_make_a_portrait(seeded, astronaut):
+    """Random weights put landmarks anywhere, even on one another."""
+    found = finder.make_finder("fan", seeded)
+    portrait = standardise(Photo(astronaut, None, "PNG"), PreprocessParams(), found, Timings())
+    assert portrait.pixels.shape == (896, 896, 3)

@@ -1,0 +1,77 @@
+import cv2
+import numpy as np
+import pytest
+
+from gateway.faces.yunet import YunetFinder
+
+
+@pytest.fixture(scope="module")
+def finder(yunet_path):
+    return YunetFinder(yunet_path)
+
+
+def test_the_astronauts_face_is_found_whole(finder, astronaut):
+    (face,) = finder.find(astronaut)
+    x0, y0, x1, y1 = face.bbox
+    assert ((face.landmarks5 > (x0, y0)) & (face.landmarks5 < (x1, y1))).all()
+    left, right, nose, left_corner, right_corner = face.landmarks5
+    assert left[0] < nose[0] < right[0]
+    assert left_corner[0] < right_corner[0]
+    assert left[1] < nose[1] < left_corner[1]
+    assert face.eye_centre == pytest.approx((224, 102), abs=6)
+    assert 0.8 < face.score <= 1
+    assert abs(face.pose.yaw) < 15
+
+
+def test_a_mirrored_face_has_mirrored_landmarks(finder, astronaut):
+    (face,), (mirrored,) = finder.find(astronaut), finder.find(np.ascontiguousarray(astronaut[:, ::-1]))
+    expected = (face.landmarks5 * (-1, 1) + (511, 0))[[1, 0, 2, 4, 3]]
+    np.testing.assert_allclose(mirrored.landmarks5, expected, atol=3)
+    assert mirrored.pose.yaw == pytest.approx(-face.pose.yaw, abs=6)
+
+
+def test_landmarks_are_told_in_the_pixels_of_a_large_photo(finder, astronaut):
+    (face,) = finder.find(astronaut)
+    large = cv2.resize(astronaut, None, fx=5, fy=5, interpolation=cv2.INTER_CUBIC)
+    (found,) = finder.find(large)
+    # A pixel's centre lies half a pixel from its edge.
+    np.testing.assert_allclose((found.landmarks5 + 0.5) / 5 - 0.5, face.landmarks5, atol=1)
+
+
+def test_a_picture_without_a_face_has_none(finder, faceless_picture):
+    assert finder.find(faceless_picture) == []
+
+
+def test_the_same_picture_gives_the_same_faces_in_the_same_order(yunet_path, catalog, told):
+    group = next(portrait for portrait in catalog if portrait.faces > 20).photo().pixels
+    assert told(YunetFinder(yunet_path), group) == told(YunetFinder(yunet_path), group)
+
+
+def test_sixteen_threads_find_what_one_finds(finder, sixteen, concurrently, told):
+    alone = [told(finder, pixels) for pixels in sixteen]
+    assert len({tuple(face) for (face,) in alone}) == 16, "the pictures must tell the threads apart"
+    assert concurrently(finder, sixteen) == [faces * 2 for faces in alone]
+
+
+def test_nearly_every_face_of_an_old_group_is_found_once(finder, catalog):
+    group = next(portrait for portrait in catalog if portrait.path.name == "old-group-1927.png")
+    faces = finder.find(group.photo().pixels)
+    assert 26 <= len(faces) <= 31
+    middles = np.array([face.eye_centre for face in faces])
+    apart = np.hypot(*(middles[:, None] - middles[None]).T) + np.eye(len(faces)) * 1000
+    assert apart.min() > 15
+
+
+def lost(portraits, finder):
+    return [
+        portrait.path.name for portrait in portraits if portrait.faces and not finder.find(portrait.photo().pixels)
+    ]
+
+
+def test_real_portraits_have_their_face_found(finder, some_portraits):
+    assert lost(some_portraits[::2], finder) == []
+
+
+@pytest.mark.slow
+def test_every_real_portrait_has_its_face_found(finder, catalog):
+    assert lost(catalog, finder) == []
