@@ -90,8 +90,8 @@ def _ownership(
         return np.asarray(far, np.float32)
 
     own = distance(window)
-    nearest = np.minimum.reduce([distance(rival) for rival in rivals])
-    return np.clip((nearest - own) / _BORDER_REACH + 0.5, 0, 1).astype(np.float32)
+    nearest = np.min([distance(rival) for rival in rivals], axis=0)
+    return np.asarray(np.clip((nearest - own) / _BORDER_REACH + 0.5, 0, 1), np.float32)
 
 
 def _add(photo: Pixels, box: tuple[int, int, int, int], change: NDArray[np.float32]) -> None:

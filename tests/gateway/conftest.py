@@ -48,7 +48,10 @@ def catalog(shared: Path) -> list[SharedPortrait]:
     with (folder / "catalog.tsv").open() as file:
         return [
             SharedPortrait(
-                folder / row["file"], row["kind"], int(row["faces"]), float(row["yaw_deg"]) if row["yaw_deg"] else None
+                folder / row["file"],
+                row["kind"],
+                int(row["faces"]),
+                float(row["yaw_deg"]) if row["yaw_deg"] else None,
             )
             for row in csv.DictReader(file, delimiter="\t")
         ]
@@ -83,7 +86,9 @@ class FixedFinder:
         height, width = pixels.shape[:2]
         # Shares of a typical face in a portrait.
         shares = np.float32([(0.42, 0.4), (0.58, 0.4), (0.5, 0.52), (0.44, 0.62), (0.56, 0.62)])
-        face = Face((width * 0.3, height * 0.2, width * 0.7, height * 0.8), shares * (width, height), 0.9, self.pose)
+        face = Face(
+            (width * 0.3, height * 0.2, width * 0.7, height * 0.8), shares * (width, height), 0.9, self.pose
+        )
         return [face] * self.faces
 
 
@@ -171,7 +176,9 @@ async def _serving(
 
 
 @pytest.fixture(scope="session")
-def gateway_url(server_process: Callable[..., object], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def gateway_url(
+    server_process: Callable[..., object], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """A gateway as people start it, with the backend inside, on a real socket."""
     folder = tmp_path_factory.mktemp("elsewhere")
     environment = {
@@ -181,7 +188,9 @@ def gateway_url(server_process: Callable[..., object], tmp_path_factory: pytest.
         "GATEWAY_MAX_BODY_BYTES": "3000000",
         "PYTHONWARNINGS": "error",
     }
-    with server_process([sys.executable, "-m", "gateway", "serve", "--port", "0"], environment, folder) as url:
+    with server_process(
+        [sys.executable, "-m", "gateway", "serve", "--port", "0"], environment, folder
+    ) as url:
         yield url
 
 

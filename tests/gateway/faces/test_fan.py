@@ -97,7 +97,9 @@ def models(yunet_path, tmp_path):
 
 def test_a_file_that_is_not_fans_is_never_unpickled(monkeypatch, torch_home, models, caplog):
     torch = pytest.importorskip("torch")
-    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("an unverified file was unpickled"))
+    monkeypatch.setattr(
+        torch, "load", lambda *args, **kwargs: pytest.fail("an unverified file was unpickled")
+    )
     (torch_home / finder.FAN.name).write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     with caplog.at_level(logging.INFO):
         assert finder.make_finder("auto", models).name == "yunet"

@@ -15,7 +15,8 @@ MODELS = {5: pose._MEAN_FACE_5, 68: np.vstack([np.zeros((17, 3)), pose._MEAN_FAC
 def rotation(yaw, pitch, roll):
     """The head's rotation: pitch first, then yaw, then roll; signs as `Pose` documents them."""
     about_x, about_y, about_z = (
-        cv2.Rodrigues(np.radians(angle) * np.eye(3)[axis])[0] for axis, angle in enumerate((-pitch, yaw, roll))
+        cv2.Rodrigues(np.radians(angle) * np.eye(3)[axis])[0]
+        for axis, angle in enumerate((-pitch, yaw, roll))
     )
     return about_z @ about_y @ about_x
 

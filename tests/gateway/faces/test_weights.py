@@ -226,7 +226,9 @@ def test_a_file_that_cannot_be_read_counts_as_missing(folder):
 def test_eight_at_once_all_get_the_file(folder):
     paths = []
     with server(serve_whole) as url:
-        threads = [threading.Thread(target=lambda: paths.append(fetch(file_at(url), folder))) for _ in range(8)]
+        threads = [
+            threading.Thread(target=lambda: paths.append(fetch(file_at(url), folder))) for _ in range(8)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

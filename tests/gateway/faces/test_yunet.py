@@ -64,7 +64,9 @@ def test_nearly_every_face_of_an_old_group_is_found_once(finder, catalog):
 
 def lost(portraits, finder):
     return [
-        portrait.path.name for portrait in portraits if portrait.faces and not finder.find(portrait.photo().pixels)
+        portrait.path.name
+        for portrait in portraits
+        if portrait.faces and not finder.find(portrait.photo().pixels)
     ]
 
 

@@ -1,9 +1,10 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
 from gateway.standardise.geometry import (
     FACE_EYES,
@@ -15,11 +16,20 @@ from gateway.standardise.geometry import (
     face_matrix,
     outside_share,
 )
-from gpen_client.geometry import DegenerateLandmarks, invert, similarity, transform
+from gpen_client.geometry import DegenerateLandmarks, invert, transform
 
 SIDES = st.integers(1, 20_000)
 SHARES = st.floats(-0.5, 1.5)
-SIZES = [(512, 512), (250, 250), (3000, 2000), (1024, 1024), (1500, 1024), (100, 20_000), (5000, 40), (33, 47)]
+SIZES = [
+    (512, 512),
+    (250, 250),
+    (3000, 2000),
+    (1024, 1024),
+    (1500, 1024),
+    (100, 20_000),
+    (5000, 40),
+    (33, 47),
+]
 
 
 def blob(width, height, at, sigma):
@@ -54,7 +64,9 @@ def test_the_window_lies_in_the_photo_at_exactly_the_articles_scale(width, heigh
     assert min(scaled) == pytest.approx(SHORT_EDGE, abs=1e-6)
     assert scaled == pytest.approx((round(scaled[0]), round(scaled[1])), rel=1e-12)
     assert window.scale[0] == pytest.approx(window.scale[1], rel=0.5 / SHORT_EDGE)
-    assert ((x1 - x0) * window.scale[0], (y1 - y0) * window.scale[1]) == pytest.approx((PORTRAIT_SIDE,) * 2, rel=1e-6)
+    assert ((x1 - x0) * window.scale[0], (y1 - y0) * window.scale[1]) == pytest.approx(
+        (PORTRAIT_SIDE,) * 2, rel=1e-6
+    )
 
 
 @given(SIDES, SIDES, SHARES, SHARES)
@@ -70,17 +82,13 @@ def test_a_face_in_the_middle_is_centred():
     assert transform(window.matrix, np.array([1500, 1000], np.float32)) == pytest.approx((448, 448), abs=1.1)
 
 
-@pytest.mark.parametrize(("centre", "moved"), [((0, 0), (0, 0)), ((2999, 1999), (2125, 250)), (None, (625, 125))])
-def test_at_an_edge_the_window_is_moved_inwards(centre, moved):
-    scale = SHORT_EDGE / 2000
+@pytest.mark.parametrize(
+    ("centre", "corner"), [((0, 0), (0, 0)), ((2999, 1999), (1250, 250)), (None, (625, 125))]
+)
+def test_at_an_edge_the_window_is_moved_inwards_and_keeps_its_size(centre, corner):
     x0, y0, x1, y1 = article_window(3000, 2000, centre).box
-    side = PORTRAIT_SIDE / scale
-    assert (x1 - x0, y1 - y0) == pytest.approx((side, side))
-    expected = {(0, 0): (0, 0), (2125, 250): (3000 - side, 2000 - side), (625, 125): ((3000 - side) / 2,) * 1}
-    if centre is None:
-        assert (x0, y0) == pytest.approx(((3000 - side) / 2, (2000 - side) / 2), abs=1)
-    else:
-        assert (x0, y0) == pytest.approx(expected[moved])
+    assert (x1 - x0, y1 - y0) == pytest.approx((1750, 1750))
+    assert (x0, y0) == pytest.approx(corner, abs=1)
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
@@ -96,6 +104,7 @@ def test_pixels_are_where_the_matrix_says(width, height, place):
     np.testing.assert_allclose(centroid(portrait), transform(window.matrix, at), atol=0.5)
 
 
+@settings(max_examples=20)
 @given(st.integers(1, 40), st.integers(1, 40), SHARES, SHARES, st.integers(0, 255))
 def test_a_photo_of_one_colour_stays_that_colour(width, height, x, y, level):
     """At the edges too: nothing from beyond the photo gets in."""
@@ -107,7 +116,9 @@ def test_a_photo_of_one_colour_stays_that_colour(width, height, x, y, level):
         assert (cut_face(photo, face_matrix(eyes)) == level).all()
 
 
-@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 5000), (5000, 1), (2, 3), (100, 20_000), (32_000, 3)])
+@pytest.mark.parametrize(
+    ("width", "height"), [(1, 1), (1, 5000), (5000, 1), (2, 3), (100, 20_000), (32_000, 3)]
+)
 @pytest.mark.parametrize("centre", [None, (0.0, 0.0), (1e4, 1e4)])
 def test_the_strangest_photos_make_a_portrait(width, height, centre):
     photo = np.zeros((height, width, 3), np.uint8)
@@ -132,7 +143,7 @@ def test_a_panorama_costs_no_more_than_its_portrait():
     assert rows.stop - rows.start < 1100
 
 
-@pytest.mark.parametrize("factor", [1.5, 3, 7.3])
+@pytest.mark.parametrize("factor", [1.2, 1.5, 3])
 def test_shrinking_does_not_alias(factor):
     """A pattern too fine for the portrait turns into its mean, not into another pattern."""
     side = round(SHORT_EDGE * factor)
@@ -140,9 +151,15 @@ def test_shrinking_does_not_alias(factor):
     photo = np.repeat((((x + y) % 2) * 255).astype(np.uint8)[..., None], 3, -1)
     portrait = cut(photo, article_window(side, side, None))
     assert portrait.mean() == pytest.approx(127.5, abs=1)
-    assert portrait.std() < 12, "the article's Lanczos makes a standard deviation of over 30 of it"
-    similar = similarity(np.array([[side * 0.3, side / 2], [side * 0.7, side / 2]]), FACE_EYES)
-    assert cut_face(photo, similar).std() < 30
+    assert portrait.std() < 10, "a kernel of fixed width leaves a standard deviation of over 60"
+
+
+def test_a_cut_is_what_resizing_the_whole_photo_gives(astronaut):
+    """Handing Pillow the window's surroundings only is for cost: it changes no pixel."""
+    photo = cv2.resize(astronaut, (2700, 3500), interpolation=cv2.INTER_CUBIC)
+    window = article_window(2700, 3500, (1200, 900))
+    whole = Image.fromarray(photo).resize((896, 896), Image.Resampling.LANCZOS, window.box)
+    assert np.abs(cut(photo, window).astype(int) - np.asarray(whole)).max() <= 1
 
 
 def test_enlarging_keeps_edges_and_invents_no_tones_far_from_them():
@@ -156,7 +173,9 @@ def test_enlarging_keeps_edges_and_invents_no_tones_far_from_them():
 
 def test_at_its_own_size_a_photo_is_only_cropped(astronaut):
     photo = cv2.resize(astronaut, (SHORT_EDGE, SHORT_EDGE))
-    np.testing.assert_array_equal(cut(photo, article_window(SHORT_EDGE, SHORT_EDGE, None)), photo[64:960, 64:960])
+    np.testing.assert_array_equal(
+        cut(photo, article_window(SHORT_EDGE, SHORT_EDGE, None)), photo[64:960, 64:960]
+    )
 
 
 EYES = hnp.arrays(np.float32, (2, 2), elements=st.floats(0, 4000, width=32))
@@ -178,7 +197,7 @@ def test_the_eyes_places_are_level_and_symmetric_enough():
 
 def test_face_framing_shows_the_eyes_there():
     at = np.array([[430.0, 260.0], [520.0, 305.0]])
-    photo = np.maximum(blob(900, 700, at[0], 5), 0)
+    photo = blob(900, 700, at[0], 5)
     matrix = face_matrix(at.astype(np.float32))
     np.testing.assert_allclose(centroid(cut_face(photo, matrix)), FACE_EYES[0], atol=0.5)
 
