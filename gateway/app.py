@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 
 import httpx
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from gateway import __version__
 from gateway.faces import FaceFinder
 from gateway.gateway import running
 from gateway.routes import enhance, health, models, preprocess
-from gateway.service.middleware import BodyLimit, RequestId
+from gateway.service.middleware import BodyLimit, RequestId, SecurityHeaders
 from gateway.service.problem import install_problem_handlers
 from gateway.settings import Settings
 
@@ -52,6 +53,16 @@ def create_app(
     for routes in (enhance, preprocess, models, health):
         app.include_router(routes.router)
     install_problem_handlers(app)
+    if chosen.server.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=chosen.server.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+            expose_headers=["ETag", "Retry-After", "Server-Timing", "X-Cache", "X-Faces", "X-GPEN-Engine",
+                            "X-GPEN-Model", "X-Request-ID"],
+        )  # fmt: skip
     app.add_middleware(BodyLimit, max_bytes=chosen.limits.max_body_bytes)
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestId)
     return app

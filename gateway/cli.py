@@ -4,12 +4,11 @@ import sys
 from typing import NoReturn
 
 import click
-import uvicorn
 from pydantic import ValidationError
 
 from gateway import __version__
 from gateway.app import create_app
-from gateway.service.logs import log_config
+from gateway.service.server import serve as run_server
 from gateway.settings import Settings
 
 
@@ -25,14 +24,9 @@ def main() -> None:
 def serve(host: str | None, port: int | None) -> None:
     """Serve the gateway, with a GPEN backend inside unless GATEWAY_BACKEND_URL names one."""
     settings = _settings()
-    server = settings.server
-    uvicorn.run(
-        create_app(settings),
-        host=host or server.host,
-        port=server.port if port is None else port,
-        log_level=server.log_level.lower(),
-        log_config=log_config(server.log_level),
-    )
+    given = {"host": host or settings.server.host, "port": settings.server.port if port is None else port}
+    server = settings.server.model_copy(update=given)
+    run_server(create_app(settings), server)
 
 
 @main.command()

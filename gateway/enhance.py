@@ -1,10 +1,11 @@
 """The request, step by step: decode, standardise, link, restore, encode."""
 
+import asyncio
 import time
 from dataclasses import dataclass, replace
 
 from gateway.backend import Backend
-from gateway.errors import InvalidParameters
+from gateway.errors import DeadlinePassed, InvalidParameters
 from gateway.faces import FaceFinder
 from gateway.linkage import link
 from gateway.models import Models
@@ -18,6 +19,7 @@ from gateway.standardise import Portrait, standardise
 from gateway.timings import Timings
 from gateway.whole import enhance_whole
 from gpen_client.client import GpenClient
+from gpen_client.types import ModelInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +50,12 @@ class Enhancer:
         models: Models,
         threads: PixelThreads,
         limits: PixelLimits,
-        timeout_s: float,
     ) -> None:
         self._finder = finder
         self._client = client
         self._models = models
         self._threads = threads
         self._limits = limits
-        self._timeout_s = timeout_s
 
     async def preprocess(
         self, data: bytes, params: PreprocessParams, accepted: OutputFormat | None = None
@@ -69,14 +69,20 @@ class Enhancer:
         return Preprocessed(image, output_format, preprocess_report(portrait, self._finder.name, timings))
 
     async def enhance(
-        self, data: bytes, params: EnhanceParams, request_id: str, accepted: OutputFormat | None = None
+        self,
+        data: bytes,
+        params: EnhanceParams,
+        request_id: str,
+        deadline: float,
+        accepted: OutputFormat | None = None,
     ) -> Enhanced:
         """The enhanced picture in `data`, as a portrait or as the whole photo that it is.
 
-        accepted: the encoding the caller prefers. Raises GatewayError.
+        deadline: on time.monotonic's clock, seconds; the backend is told. accepted: the encoding the caller
+        prefers. Raises GatewayError.
         """
-        timings, deadline = Timings(), time.monotonic() + self._timeout_s
-        model = await self._models.choose(params.model)
+        timings = Timings()
+        model = await self._choose_model(params, deadline)
         backend = Backend(self._client, model, request_id, deadline)
         if params.output == "photo":
             return await self._enhance_photo(data, params, backend, timings, accepted)
@@ -127,6 +133,13 @@ class Enhancer:
             )
         report = whole_report(whole, photo, self._finder.name, backend.model, timings)
         return Enhanced(image, output_format, report)
+
+    async def _choose_model(self, params: EnhanceParams, deadline: float) -> ModelInfo:
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                return await self._models.choose(params.model)
+        except TimeoutError as error:
+            raise DeadlinePassed("the backend did not tell its models in time; try again later") from error
 
     def _standardise(self, data: bytes, params: PreprocessParams, timings: Timings) -> tuple[Photo, Portrait]:
         photo = self._decode(data, timings)

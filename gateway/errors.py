@@ -9,11 +9,14 @@ GatewayError                     status  type
 ├── InvalidParameters            422     invalid-parameters
 │   ├── MissingPicture           422     missing-picture
 │   └── UnknownModel             422     unknown-model
+├── SlowUpload                   408     slow-upload
 ├── NoFace                       422     no-face
 ├── HeadTurned                   422     head-turned
+├── CallerLeft                   499     caller-left
 ├── BackendBroken                502     backend-broken
 ├── DeadlinePassed               504     deadline-passed
 └── TryLater                             (each with Retry-After)
+    ├── QueueFull                429     queue-full
     ├── BackendIsBusy            429     backend-busy
     ├── BackendAway              503     backend-away
     └── NotReady                 503     not-ready
@@ -87,6 +90,12 @@ class UnknownModel(InvalidParameters):
     type, title = "unknown-model", "There is no such model"
 
 
+class SlowUpload(GatewayError):
+    """The body did not arrive in time."""
+
+    status, type, title = 408, "slow-upload", "The upload took too long"
+
+
 class NoFace(GatewayError):
     """No face was found and the caller asked to be told."""
 
@@ -97,6 +106,12 @@ class HeadTurned(GatewayError):
     """The head is turned past the limit and the caller asked to be told."""
 
     status, type, title = 422, "head-turned", "The head is turned too far"
+
+
+class CallerLeft(GatewayError):
+    """The caller closed the connection; only the log sees this answer."""
+
+    status, type, title = 499, "caller-left", "The caller left"
 
 
 class BackendBroken(GatewayError):
@@ -117,6 +132,12 @@ class TryLater(GatewayError):
     def __init__(self, detail: str, retry_after: float | None = None) -> None:
         super().__init__(detail)
         self.retry_after = 1.0 if retry_after is None else retry_after
+
+
+class QueueFull(TryLater):
+    """As many requests are waiting as may."""
+
+    status, type, title = 429, "queue-full", "The queue is full"
 
 
 class BackendIsBusy(TryLater):

@@ -10,6 +10,7 @@ import httpx
 from gateway.enhance import Enhancer
 from gateway.faces import FaceFinder, make_finder
 from gateway.models import Models
+from gateway.service.admission import Admission
 from gateway.service.threads import PixelThreads
 from gateway.settings import Settings
 from gpen_client.client import GpenClient
@@ -25,6 +26,7 @@ class Gateway:
     client: GpenClient
     models: Models
     enhancer: Enhancer
+    admission: Admission
     backend: str
 
 
@@ -51,11 +53,12 @@ async def running(
             GpenClient(url, transport=transport, connect_timeout_s=settings.upstream.connect_timeout_s)
         )
         models = Models(client, settings.upstream.default_model)
-        enhancer = Enhancer(
-            finder, client, models, threads, settings.limits.pixels, settings.upstream.timeout_s
-        )
+        enhancer = Enhancer(finder, client, models, threads, settings.limits.pixels)
+        admission = Admission(settings.limits.workers, settings.limits.queue)
+        # Whoever was let in finishes before what they work with is taken away.
+        stack.push_async_callback(admission.finished)
         backend = str(settings.upstream.backend_url or "embedded")
-        yield Gateway(settings, threads, finder, client, models, enhancer, backend)
+        yield Gateway(settings, threads, finder, client, models, enhancer, admission, backend)
 
 
 async def _backend(

@@ -124,4 +124,6 @@ class _Linking:
 
     def scale(self, rule: str, parameter: str, share: float, because: str) -> None:
         """Multiplies a scale of 0 to 100 by `share`, 0 to 1."""
-        self.set(rule, parameter, round(getattr(self.effective, parameter) * share, 2), because)
+        before = getattr(self.effective, parameter)
+        # Rounding may not raise what was asked.
+        self.set(rule, parameter, min(round(before * share, 2), before), because)

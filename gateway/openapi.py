@@ -12,6 +12,8 @@ from gateway.errors import (
     GatewayError,
     InvalidParameters,
     MalformedRequest,
+    QueueFull,
+    SlowUpload,
     TooLarge,
     UnsupportedPicture,
 )
@@ -22,7 +24,15 @@ from gateway.service.problem import PROBLEM_JSON
 _PICTURE = {"type": "string", "format": "binary", "description": "A JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF."}
 _BASE64 = {"type": "string", "format": "byte", "description": "The picture's bytes in base64."}
 
-UPLOAD_ERRORS = (MalformedRequest, TooLarge, UnsupportedPicture, InvalidParameters)
+UPLOAD_ERRORS = (
+    MalformedRequest,
+    SlowUpload,
+    TooLarge,
+    UnsupportedPicture,
+    InvalidParameters,
+    QueueFull,
+    DeadlinePassed,
+)
 """What can be wrong with an upload."""
 
 BACKEND_ERRORS = (BackendIsBusy, BackendBroken, BackendAway, DeadlinePassed)

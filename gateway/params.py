@@ -5,11 +5,19 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.photo import OutputFormat
-from gpen_client.types import Mode
+from gpen_client.types import Mode, Task
 
 Percent: TypeAlias = Annotated[float, Field(ge=0, le=100)]
 
-ModelName = Literal["gpen-bfr-256", "gpen-bfr-512", "gpen-bfr-1024", "gpen-bfr-2048"]
+RestorerName = Literal["gpen-bfr-256", "gpen-bfr-512", "gpen-bfr-1024", "gpen-bfr-2048"]
+ModelName = Literal[
+    "gpen-bfr-256",
+    "gpen-bfr-512",
+    "gpen-bfr-1024",
+    "gpen-bfr-2048",
+    "gpen-colorization-1024",
+    "gpen-inpainting-1024",
+]
 Framing = Literal["article", "face"]
 ClaheMode = Literal["auto", "always", "off"]
 ExposureMode = Literal["auto", "off"]
@@ -47,6 +55,9 @@ class PreprocessParams(BaseModel):
         None, description="Encoding of the result. By default what `Accept` asks for, else the input's own."
     )
     quality: int = Field(95, ge=1, le=100, description="Quality of jpeg and webp.")
+    timeout_s: float | None = Field(
+        None, gt=0, le=3600, description="Seconds this request may take, at most GATEWAY_TIMEOUT_S."
+    )
 
 
 class EnhanceParams(PreprocessParams):
@@ -76,8 +87,15 @@ class EnhanceParams(PreprocessParams):
     faces: Literal["all", "best"] = Field(
         "all", description="Which faces in the portrait are restored. It is centred on the best one."
     )
+    task: Task = Field(
+        "restore",
+        description="`restore` makes faces sharp; `colorize` colours grey ones and keeps their lightness; "
+        "`inpaint` fills in damaged ones. The last two need a checkpoint of their own.",
+    )
     model: ModelName | None = Field(
-        None, description="The checkpoint; its native size is the inference size. By default gpen-bfr-512."
+        None,
+        description="The checkpoint; its native size is the inference size. By default gpen-bfr-512, or "
+        "the one for the task.",
     )
     linkage: bool = Field(
         True, description="Adjust the parameters to what standardising did; the report tells how."

@@ -8,13 +8,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, HttpUrl
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.faces.finder import FinderName
-from gateway.params import ModelName
+from gateway.params import RestorerName
 from gateway.photo import PixelLimits
+from gateway.service.logs import LogFormat
 
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)]
+
+
+def _listed(value: object) -> object:
+    return (
+        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    )
 
 
 def _default_models_dir() -> Path:
@@ -39,6 +46,17 @@ class ServerSettings(_Group):
         description="Threads for pixel work; by default one per core, two at least.",
     )  # fmt: skip
     log_level: LogLevel = Field("info", description="`debug`, `info`, `warning` or `error`.")
+    log_format: LogFormat = Field("text", description="`text`, or `json` for one object a line.")
+    drain_s: float = Field(
+        2.0, ge=0, le=600,
+        description="Seconds after SIGTERM in which readiness is off and requests are still taken.",
+    )  # fmt: skip
+    grace_s: float = Field(
+        30.0, gt=0, le=3600, description="Seconds that requests in flight then have to finish."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        (), description="Origins, separated by commas, whose pages may call; `*` for any. Empty: none."
+    )
 
 
 class LimitSettings(_Group):
@@ -46,6 +64,9 @@ class LimitSettings(_Group):
 
     max_body_bytes: int = Field(50_000_000, ge=1, description="Bytes of a request's body.")
     max_pixels: int = Field(64_000_000, ge=1, description="Pixels of a picture, from its header.")
+    upload_timeout_s: float = Field(60.0, gt=0, description="Seconds that a body may take to arrive.")
+    workers: int = Field(16, ge=1, le=1024, description="Requests that are worked on at once.")
+    queue: int = Field(64, ge=0, le=65536, description="Requests that wait for a worker; beyond them 429.")
     # OpenCV's warps index pixels with 16 bits.
     max_side: int = Field(32_000, ge=1, le=32_000, description="Pixels along one side of a picture.")
 
@@ -79,7 +100,7 @@ class UpstreamSettings(_Group):
         2.0, gt=0, description="Seconds to wait for a connection to the backend."
     )
     timeout_s: float = Field(120.0, gt=0, description="Seconds that one restoration may take.")
-    default_model: ModelName = Field("gpen-bfr-512", description="The model of requests that name none.")
+    default_model: RestorerName = Field("gpen-bfr-512", description="The model of requests that name none.")
 
 
 class Settings(BaseModel):

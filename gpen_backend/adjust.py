@@ -3,15 +3,16 @@
 Every adjustment runs from 0 to 100, leaves the picture bit-equal at 0, shifts no hue and clips no pixel.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from gpen_backend import noise
 from gpen_backend.noise import Picture
-from gpen_backend.relight import luma, relit
+from gpen_backend.relight import brightest, gain, luma, relit, scaled
 from gpen_client.types import Pixels, RestoreParams
 
 # Denoising at 100 removes what is up to twice as strong as the noise measured, and at least this many grey
@@ -68,20 +69,31 @@ def adjust(image: Pixels, params: RestoreParams) -> Pixels:
     nothing is asked.
     """
     steps = [step for step, asked in _asked(params) if asked]
-    if not steps:
+    curved = bool(params.brightness or params.contrast)
+    if not steps and not curved:
         return image
     wanted = _measured(image, params)
+    gains = curve_gains(wanted)
     height, width = image.shape[:2]
-    rows = max(_OVERLAP, _STRIP_PIXELS // width)
+    rows, overlap = max(_OVERLAP, _STRIP_PIXELS // width), _OVERLAP if steps else 0
     adjusted = np.empty_like(image)
     for top in range(0, height, rows):
-        first, last = max(0, top - _OVERLAP), min(height, top + rows + _OVERLAP)
-        picture: Picture = image[first:last].astype(np.float32)
-        for step in steps:
-            picture = step(picture, wanted)
-        kept = picture[top - first : top - first + rows]
-        adjusted[top : top + rows] = np.rint(kept).clip(0, 255).astype(np.uint8)
+        first, last = max(0, top - overlap), min(height, top + rows + overlap)
+        kept: NDArray[np.uint8] | Picture = image[first:last]
+        if steps:
+            kept = _stepped(image[first:last], steps, wanted)[top - first : top - first + rows]
+        if curved:
+            kept = scaled(kept, cv2.LUT(_rounded(brightest(kept)), gains))
+        adjusted[top : top + rows] = _rounded(kept)
     return adjusted
+
+
+def _stepped(image: Pixels, steps: Sequence[Step], wanted: Adjustments) -> Picture:
+    """The rows of a picture after all `steps` that look at a pixel's neighbours."""
+    picture: Picture = image.astype(np.float32)
+    for step in steps:
+        picture = step(picture, wanted)
+    return picture
 
 
 def denoised(picture: Picture, wanted: Adjustments) -> Picture:
@@ -118,34 +130,41 @@ def sharpened(picture: Picture, wanted: Adjustments) -> Picture:
     return relit(picture, old, np.clip(steeper, lowest, highest))
 
 
-def brightened(picture: Picture, wanted: Adjustments) -> Picture:
+def curve_gains(wanted: Adjustments) -> NDArray[np.float32]:
+    """By how much brightness and contrast multiply a pixel whose brightest channel is 0 to 255: (256,)."""
+    before = np.arange(256, dtype=np.float32)
+    after = contrasted(brightened(before, wanted.brightness), wanted.contrast)
+    return gain(before, before, after)
+
+
+def brightened(levels: NDArray[np.float32], brightness: float) -> NDArray[np.float32]:
     """Lighter along t (1 + k) / (1 + k t): black and white stay, and shadows' noise is at most doubled.
 
     Source: Schlick, Quantization techniques for visualization of high dynamic range pictures, 1994.
     """
-    brightest = picture.max(-1)
-    k = np.float32(_BRIGHTNESS_SLOPE * wanted.brightness)
-    t = brightest / np.float32(255)
-    return relit(picture, brightest, 255 * t * (1 + k) / (1 + k * t))
+    k = np.float32(_BRIGHTNESS_SLOPE * brightness)
+    return levels * (1 + k) / (1 + k * levels / 255)
 
 
-def contrasted(picture: Picture, wanted: Adjustments) -> Picture:
+def contrasted(levels: NDArray[np.float32], contrast: float) -> NDArray[np.float32]:
     """Contrast along a sigmoid around mid grey that keeps black and white."""
-    brightest = picture.max(-1)
     # The curve of so small a k is a straight line, but 0 / 0 is none.
-    k = np.float32(max(_CONTRAST_SLOPE * wanted.contrast, 1e-3))
-    curve = np.tanh(k * (brightest * np.float32(2 / 255) - 1)) / np.tanh(k)
-    return relit(picture, brightest, np.float32(127.5) * (1 + curve))
+    k = np.float32(max(_CONTRAST_SLOPE * contrast, 1e-3))
+    curve: NDArray[np.float32] = np.tanh(k * (levels * np.float32(2 / 255) - 1)) / np.tanh(k)
+    return np.float32(127.5) * (1 + curve)
+
+
+def _rounded(picture: Pixels | Picture) -> NDArray[np.uint8]:
+    """Whole grey levels of a picture or a channel that is nowhere below 0."""
+    return picture if picture.dtype == np.uint8 else cv2.convertScaleAbs(picture)  # type: ignore[return-value]
 
 
 def _asked(params: RestoreParams) -> tuple[tuple[Step, float], ...]:
-    """The adjustments in their order, with what is asked of each: noise first, lest it be enhanced."""
+    """The steps that see a pixel's neighbours, with what is asked of each: noise first, lest it be enhanced."""
     return (
         (denoised, params.denoise),
         (detailed, float(params.detail_enhance)),
         (sharpened, params.sharpen),
-        (brightened, params.brightness),
-        (contrasted, params.contrast),
     )
 
 

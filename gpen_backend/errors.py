@@ -5,7 +5,8 @@ CheckpointError
 │   └── UnsafePickle  a pickle with more than weights in it; nothing of it was run
 ├── NotAGenerator     the weights of another network, a discriminator for instance
 ├── ShapeMismatch     a GPEN generator with tensors missing, extra, or of other shapes
-└── BadWeights        the right tensors with the wrong numbers in them
+├── BadWeights        the right tensors with the wrong numbers in them
+└── Altered           another file than the published one, or than the one that was used before
 """
 
 
@@ -31,3 +32,7 @@ class ShapeMismatch(CheckpointError):
 
 class BadWeights(CheckpointError):
     """Tensors that are not float32, not finite, or not whole."""
+
+
+class Altered(CheckpointError):
+    """The file is not the published one, or not the one that was used before."""

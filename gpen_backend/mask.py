@@ -1,5 +1,6 @@
 """The soft mask that decides where a restored face is pasted: shaped by its landmarks, never a rectangle."""
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,24 +38,24 @@ def face_mask(landmarks: Points, size: int) -> NDArray[np.float32]:
     down = down / norm if norm > 0.5 else np.array([0.0, 1.0])
     centre = eyes + _CENTRE * d * down
 
-    y, x = np.ogrid[:size, :size]
-    along = ((x - centre[0]) * down[0] + (y - centre[1]) * down[1]) / (_HALF_HEIGHT * d)
-    across = ((x - centre[0]) * down[1] - (y - centre[1]) * down[0]) / max(
-        _HALF_WIDTH * i, _HALF_WIDTH_TURNED * d
-    )
-    radius = (np.abs(along) ** _EXPONENT + np.abs(across) ** _EXPONENT) ** (1 / _EXPONENT)
-    inside = _smoothstep((1 - radius) / (1 - _SOLID))
-    edge = _border(size)
-    return (inside * edge[:, None] * edge[None, :]).astype(np.float32)
+    y, x = (axis.astype(np.float32) for axis in np.ogrid[:size, :size])
+    x, y = x - np.float32(centre[0]), y - np.float32(centre[1])
+    long, wide = _HALF_HEIGHT * d, max(_HALF_WIDTH * i, _HALF_WIDTH_TURNED * d)
+    along = x * np.float32(down[0] / long) + y * np.float32(down[1] / long)
+    across = x * np.float32(down[1] / wide) - y * np.float32(down[0] / wide)
+    inner = cv2.pow(np.abs(along), _EXPONENT) + cv2.pow(np.abs(across), _EXPONENT)
+    radius = cv2.pow(inner, 1 / _EXPONENT)
+    edge = _smoothstep((_border(size) - _BORDER) / (_BORDER_END - _BORDER))
+    return _smoothstep((1 - radius) / (1 - _SOLID)) * edge[:, None] * edge[None, :]
 
 
-def _border(size: int) -> NDArray[np.float64]:
-    """(size,): 0 on the outermost 5 % at either end, 1 from 12 % inwards."""
-    distance = np.minimum(np.arange(size), np.arange(size)[::-1]) / size
-    return _smoothstep((distance - _BORDER) / (_BORDER_END - _BORDER))
+def _border(size: int) -> NDArray[np.float32]:
+    """(size,): how far each pixel is from the nearer end, as a share of the whole."""
+    places = np.arange(size, dtype=np.float32)
+    return np.minimum(places, places[::-1]) / np.float32(size)
 
 
-def _smoothstep(t: NDArray[np.float64]) -> NDArray[np.float64]:
+def _smoothstep(t: NDArray[np.float32]) -> NDArray[np.float32]:
     """0 below 0, 1 above 1, and a cubic with level ends between."""
-    t = np.clip(t, 0, 1)
+    t = t.clip(0, 1)
     return t * t * (3 - 2 * t)

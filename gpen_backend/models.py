@@ -2,12 +2,15 @@
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
-from gpen_backend.catalog import DEFAULT_MODEL, KNOWN_MODELS, find_checkpoint
+from gpen_backend.catalog import DEFAULT_MODEL, KNOWN_MODELS, RESTORERS, model_for
 from gpen_backend.engines import Engine
 from gpen_backend.engines.classical import ClassicalEngine
+from gpen_backend.fetch import Fetch
+from gpen_backend.loading import formats, load
 from gpen_backend.settings import BackendSettings
+from gpen_backend.store import Found, Store
+from gpen_client.types import Task
 
 logger = logging.getLogger(__name__)
 
@@ -20,15 +23,20 @@ class ModelNotReady(Exception):
     """The model cannot answer. `str(error)` says why, and what to do about it."""
 
 
+class WrongTask(ValueError):
+    """The model is for another task. `str(error)` names the right model."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
     """One model as it stands. reason: why it is not ready, None where it is.
 
-    engine: what runs it, or would. size: side of the network's input, px.
+    engine: what runs it, or would. task: what it is for. size: side of the network's input, px.
     """
 
     name: str
     engine: str
+    task: Task
     size: int
     default: bool
     reason: str | None
@@ -43,30 +51,31 @@ class Models:
 
     def __init__(self, settings: BackendSettings) -> None:
         """Looks at the files in `settings.models_dir` once; loads nothing."""
-        self._folder = settings.models_dir
+        self._settings = settings
+        self._store = Store(settings.models_dir, settings.models_mirror)
+        self._formats = formats(settings.engine)
         self._may_fall_back = settings.engine == "auto"
-        self._checkpoints = _checkpoints(settings)
         self._engines: dict[str, Engine] = {}
         self._failures: dict[str, str] = {}
-        if settings.engine == "torch":
-            self.default = _default(settings, self._checkpoints) or settings.default_model or DEFAULT_MODEL
-            self.names = tuple(name for name in KNOWN_MODELS if name in {self.default, *self._checkpoints})
-            if self.default not in self._checkpoints:
-                self._failures[self.default] = self._missing(self.default)
-        elif self._checkpoints:
-            self.default = _default(settings, self._checkpoints) or next(iter(self._checkpoints))
-            self.names = tuple(self._checkpoints)
-            if settings.default_model is not None and settings.default_model != self.default:
-                logger.warning(
-                    "%s; %s is the default instead", self._missing(settings.default_model), self.default
-                )
-        else:
-            self.default = settings.default_model or DEFAULT_MODEL
-            self.names = tuple(KNOWN_MODELS)
-            if self._may_fall_back:
-                logger.warning("%s; until then every answer is engine=classical", self._missing(self.default))
-            for name, known in KNOWN_MODELS.items():
-                self._engines[name] = ClassicalEngine(known.size)
+        self._files: dict[str, tuple[Found, ...]] = {}
+        self.fetch: Fetch | None = None
+        self.names: tuple[str, ...] = ()
+        self.default = settings.default_model or DEFAULT_MODEL
+        self._look()
+        if not any(name in self._files for name in RESTORERS):
+            self._begin_without()
+
+    async def fetched(self) -> None:
+        """Wait for the default model's checkpoint where it is being fetched; without it, fall back."""
+        if self.fetch is None:
+            return
+        try:
+            await self.fetch.run()
+            self._look()
+        except Exception as error:
+            # Whatever kept it from coming, the server serves.
+            self._fall_back(str(error))
+        self.fetch = None
 
     def loaded(self, name: str) -> Engine | None:
         """The engine of a model that is ready now. Raises UnknownModel."""
@@ -76,66 +85,117 @@ class Models:
     def engine(self, name: str) -> Engine:
         """The engine of a model, loaded if need be. Blocks. Raises UnknownModel, ModelNotReady."""
         self._require(name)
+        if self.fetch is not None and name not in self._files:
+            raise ModelNotReady(self.fetch.status)
         if name in self._failures:
             raise ModelNotReady(self._failures[name])
         if name not in self._engines:
-            self._load(name, self._checkpoints[name])
+            self._engines[name] = self._load(name)
         return self._engines[name]
 
     def status(self, name: str) -> ModelStatus:
         """How a model stands. One that is only loaded on first use counts as ready. Raises UnknownModel."""
         self._require(name)
         engine = self._engines.get(name)
-        reason = self._failures.get(name)
-        if reason is None and engine is None and name == self.default:
-            reason = f"{name} is being loaded"
+        files = self._files.get(name, ())
         return ModelStatus(
             name=name,
-            engine=engine.name if engine else "torch",
+            engine=engine.name if engine else self._engine_to_be(files),
+            task=KNOWN_MODELS[name].task,
             size=engine.size if engine else KNOWN_MODELS[name].size,
             default=name == self.default,
-            reason=reason,
+            reason=self._reason(name),
         )
 
-    def _load(self, name: str, checkpoint: Path) -> None:
-        """Load a model, or remember why it cannot be."""
-        # Here, so that a server without checkpoints never waits for torch, nor holds its memory.
-        from gpen_backend.engines.torch import TorchEngine
+    def require_task(self, name: str, task: Task) -> None:
+        """Raise WrongTask where the model `name` is not for `task`."""
+        own = KNOWN_MODELS[name].task
+        if own == task:
+            return
+        right = next((other for other in self.names if KNOWN_MODELS[other].task == task), None)
+        if right is None:
+            needed = model_for(task)
+            raise WrongTask(
+                f"{name} is for the task {own!r}; {task!r} needs checkpoint {needed}: {_pull(needed)}"
+            )
+        raise WrongTask(f"{name} is for the task {own!r}; ask {right} for {task!r}")
 
-        logger.info("loading %s from %s", name, checkpoint)
-        try:
-            self._engines[name] = TorchEngine.from_checkpoint(checkpoint)
-        except Exception as error:
-            # Whatever a file does to its loader, the server goes on and says what is wrong.
-            if not self._may_fall_back:
-                self._failures[name] = f"{name} cannot be loaded: {error}"
-                logger.exception("%s cannot be loaded", name)
-                raise ModelNotReady(self._failures[name]) from error
-            logger.exception("%s cannot be loaded; its answers are engine=classical", name)
+    def _look(self) -> None:
+        """See which files there are, and choose the default model among them."""
+        found = {name: self._store.find(model, self._formats) for name, model in KNOWN_MODELS.items()}
+        self._files = {name: files for name, files in found.items() if files}
+        wanted = self._settings.default_model
+        here = [name for name in RESTORERS if name in self._files]
+        if here and not (wanted and not self._may_fall_back):
+            ranked = sorted(here, key=lambda name: (name != wanted, name != DEFAULT_MODEL))
+            self.default = ranked[0]
+            if wanted is not None and wanted != self.default:
+                logger.warning("%s; %s is the default instead", self._missing(wanted), self.default)
+        named = {self.default, *self._files} if self._formats else set()
+        self.names = tuple(name for name in KNOWN_MODELS if name in named)
+        if self._formats and not self._may_fall_back and self.default not in self._files:
+            self._failures[self.default] = self._missing(self.default)
+
+    def _begin_without(self) -> None:
+        """Start without a checkpoint of a model that restores."""
+        if self._settings.engine == "classical":
+            self._serve_classical()
+        elif self._may_fall_back and self._settings.fetch:
+            self.fetch = Fetch(self._store, KNOWN_MODELS[self.default], self._formats)
+        elif self._may_fall_back:
+            self._fall_back("GPEN_BACKEND_FETCH is off")
+
+    def _fall_back(self, why: str) -> None:
+        logger.warning(
+            "%s (%s); until then every answer is engine=classical", self._missing(self.default), why
+        )
+        self._serve_classical()
+
+    def _serve_classical(self) -> None:
+        """Every model that restores, without a network. It cannot do the other tasks."""
+        for name in RESTORERS:
             self._engines[name] = ClassicalEngine(KNOWN_MODELS[name].size)
+        self.names = tuple(name for name in KNOWN_MODELS if name in self._engines or name in self._files)
+
+    def _load(self, name: str) -> Engine:
+        """Load a model from the first of its files that is sound, or remember why there is none."""
+        reasons = []
+        for found in self._files[name]:
+            logger.info("loading %s from %s", name, found.path)
+            try:
+                return load(self._store, found)  # type: ignore[return-value]
+            except Exception as error:
+                # Whatever a file does to its loader, the server goes on and says what is wrong.
+                logger.exception("%s cannot be loaded from %s", name, found.path)
+                reasons.append(str(error) or type(error).__name__)
+        if self._may_fall_back and KNOWN_MODELS[name].task == "restore":
+            logger.warning("%s cannot be loaded; its answers are engine=classical", name)
+            return ClassicalEngine(KNOWN_MODELS[name].size)
+        self._failures[name] = f"{name} cannot be loaded: {'; '.join(reasons)}"
+        raise ModelNotReady(self._failures[name])
+
+    def _reason(self, name: str) -> str | None:
+        if self.fetch is not None and name not in self._files:
+            return self.fetch.status
+        if name in self._failures:
+            return self._failures[name]
+        return f"{name} is being loaded" if name not in self._engines and name == self.default else None
+
+    def _engine_to_be(self, files: tuple[Found, ...]) -> str:
+        return "onnx" if (files[0].file.format if files else self._formats[0]) == "onnx" else "torch"
 
     def _require(self, name: str) -> None:
-        if name not in self.names:
-            raise UnknownModel(f"no model {name[:80]!r} here; available: {', '.join(self.names)}")
+        if name in self.names:
+            return
+        lacks = f" ({self._missing(name)})" if name in KNOWN_MODELS else ""
+        raise UnknownModel(f"no model {name[:80]!r} here{lacks}; available: {', '.join(self.names)}")
 
     def _missing(self, name: str) -> str:
         """What to do about a model without a checkpoint."""
-        return f"{name} has no checkpoint: put {KNOWN_MODELS[name].files[0]} into {self._folder}"
+        published = [file for file in KNOWN_MODELS[name].files if file.format in (self._formats or ("pth",))]
+        file = next((file for file in published if file.urls), published[0])
+        return f"{name} has no checkpoint: {_pull(name)}, or put {file.name} into {self._store.folder}"
 
 
-def _checkpoints(settings: BackendSettings) -> dict[str, Path]:
-    """The checkpoints there are, by model, for the engines that need one."""
-    if settings.engine == "classical":
-        return {}
-    found = ((name, find_checkpoint(name, settings.models_dir)) for name in KNOWN_MODELS)
-    return {name: path for name, path in found if path is not None}
-
-
-def _default(settings: BackendSettings, checkpoints: dict[str, Path]) -> str | None:
-    """The default model: the one that was chosen, else the usual one, else the first, where it is there."""
-    if settings.engine == "torch" and settings.default_model is not None:
-        return settings.default_model
-    for name in (settings.default_model, DEFAULT_MODEL, *checkpoints):
-        if name is not None and name in checkpoints:
-            return name
-    return None
+def _pull(name: str) -> str:
+    return f"run `gpen-gateway models pull {name}`"

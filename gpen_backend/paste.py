@@ -51,36 +51,57 @@ def paste(image: Pixels, patches: Iterable[Patch]) -> Pixels:
     # np.zeros maps no memory where no face lies.
     decided = np.zeros((height, width), np.float32)
     for patch in patches:
-        for strip in _strips(patch.face, width, height):
-            _paste_strip(image, pasted, decided, patch, strip)
+        if not patch.mask.any() or not patch.blend.opacity:
+            continue
+        change = _change(patch)
+        for strip in _strips(patch, width, height):
+            _paste_strip(image, pasted, decided, patch, change, strip)
     return pasted
 
 
+def _change(patch: Patch) -> NDArray[np.float32]:
+    """What a patch adds to the photo, in its crop (S, S, 3) float32 grey levels, at grain 1.
+
+    At less, the photo's share of that grain is yet to be taken out, which is done where it is pasted.
+    """
+    face = patch.face.pixels.astype(np.float32)
+    return cv2.scaleAdd(face, -patch.blend.grain, patch.blend.target)  # type: ignore[return-value]
+
+
 def _paste_strip(
-    image: Pixels, pasted: Pixels, decided: NDArray[np.float32], patch: Patch, strip: _Strip
+    image: Pixels,
+    pasted: Pixels,
+    decided: NDArray[np.float32],
+    patch: Patch,
+    change: NDArray[np.float32],
+    strip: _Strip,
 ) -> None:
     """Write into `pasted` the part of `patch` in `strip` that outweighs `decided`; update `decided`."""
     size = strip.right - strip.left, strip.bottom - strip.top
     matrix = _moved(patch.face.inverse_affine, -strip.left, -strip.top)
     mask = warp(patch.mask, matrix, size, cv2.BORDER_CONSTANT).clip(0, 1)
-    wins = mask > decided[strip.window]
+    wins = (mask > decided[strip.window]).view(np.uint8)
     if not wins.any():
         return
-    under = image[strip.window].astype(np.float32)
-    change = warp(patch.blend.target, matrix, size) - under
-    if patch.blend.grain:
-        change += patch.blend.grain * (under - warp(patch.face.pixels.astype(np.float32), matrix, size))
-    mixed = under + (patch.blend.opacity * mask)[..., None] * change
-    pasted[strip.window][wins] = np.rint(mixed).clip(0, 255).astype(np.uint8)[wins]
-    decided[strip.window][wins] = mask[wins]
+    under, over = image[strip.window], warp(change, matrix, size)
+    if patch.blend.grain < 1:
+        over = cv2.scaleAdd(under.astype(np.float32), patch.blend.grain - 1, over)
+    weight = np.float32(patch.blend.opacity) * mask
+    over = cv2.multiply(over, cv2.merge([weight, weight, weight]), dst=over)
+    cv2.copyTo(cv2.add(under, over, dtype=cv2.CV_8U), wins, pasted[strip.window])
+    np.maximum(decided[strip.window], mask, out=decided[strip.window])
 
 
-def _strips(face: AlignedFace, width: int, height: int) -> Iterator[_Strip]:
-    """The part of a photo that a crop covers, from top to bottom in strips of bounded size."""
-    side = face.pixels.shape[0]
-    corners = transform(
-        face.inverse_affine, np.array([[0, 0], [side, 0], [side, side], [0, side]], np.float32)
+def _strips(patch: Patch, width: int, height: int) -> Iterator[_Strip]:
+    """The part of a photo that a mask covers, from top to bottom in strips of bounded size."""
+    side = patch.mask.shape[0]
+    x, y, across, down = cv2.boundingRect((patch.mask > 0).view(np.uint8))
+    # What a resampling smears lies within two pixels of the crop.
+    box = np.array(
+        [[x - 2, y - 2], [x + across + 1, y - 2], [x + across + 1, y + down + 1], [x - 2, y + down + 1]],
+        np.float32,
     )
+    corners = transform(patch.face.inverse_affine, box)
     left, top = (int(v) for v in np.clip(np.floor(corners.min(0)), 0, (width, height)))
     right, bottom = (int(v) for v in np.clip(np.ceil(corners.max(0)) + 1, 0, (width, height)))
     if right <= left:

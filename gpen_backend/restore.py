@@ -13,10 +13,10 @@ import numpy as np
 
 from gpen_backend.adjust import adjust
 from gpen_backend.align import AlignedFace, align_all
-from gpen_backend.blend import blend
 from gpen_backend.engines import Engine, EngineError
 from gpen_backend.mask import face_mask
 from gpen_backend.paste import Patch, paste
+from gpen_backend.tasks import blended, network_input
 from gpen_client.geometry import compose, enlarge, resize_matrix
 from gpen_client.types import Pixels, Points, RestoreParams
 
@@ -73,7 +73,7 @@ def run_network(work: Work, engine: Engine) -> Work:
         restored: list[Pixels] = []
         for first in range(0, len(work.faces), MAX_BATCH):
             batch = np.stack([face.pixels for face in work.faces[first : first + MAX_BATCH]])
-            answer = engine.restore(batch)
+            answer = engine.restore(network_input(work.params.task, batch))
             if answer.shape != batch.shape or answer.dtype != batch.dtype:
                 raise EngineError(f"the engine made {answer.dtype} {answer.shape} of faces {batch.shape}")
             restored.extend(answer)
@@ -123,8 +123,7 @@ def adjusted(work: Work) -> Work:
 def _patch(face: AlignedFace, restored: Pixels, params: RestoreParams) -> Patch:
     """What of one restored face goes where in the photo."""
     mask = face_mask(face.landmarks, face.pixels.shape[0])
-    over = blend(face.pixels, restored, mask, params.mode, params.skin_protect, params.strength)
-    return Patch(face, over, mask)
+    return Patch(face, blended(face.pixels, restored, mask, params), mask)
 
 
 def _timed(step: str, work: Work, run: Callable[[], Work]) -> Work:

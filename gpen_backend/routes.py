@@ -57,7 +57,7 @@ async def model(request: Request) -> Response:
             "platform": status.engine,
             "inputs": [image, landmarks],
             "outputs": [image],
-            "parameters": {"size": status.size, "default": status.default},
+            "parameters": {"size": status.size, "default": status.default, "task": status.task},
         }
     )
 

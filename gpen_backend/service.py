@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from gpen_backend import restore
 from gpen_backend.engines import Engine
-from gpen_backend.models import ModelNotReady, Models
+from gpen_backend.models import ModelNotReady, Models, WrongTask
 from gpen_backend.problems import Problem
 from gpen_backend.requests import RestoreRequest
 from gpen_backend.restore import Work
@@ -64,6 +64,10 @@ class Service:
 
         Raises UnknownModel, ModelNotReady, EngineError, Problem 400 or 503.
         """
+        try:
+            self.models.require_task(name, request.params.task)
+        except WrongTask as error:
+            raise Problem(400, str(error)) from error
         engine = await self._engine(name, deadline)
         wanted = request.params.inference_size
         if wanted not in (None, engine.size):
@@ -75,7 +79,8 @@ class Service:
         return engine, await self.on_pixels(lambda: _finished(work), deadline)
 
     async def load_default(self) -> None:
-        """Load the default model. Where that fails, the model's status says why."""
+        """Fetch the default model if need be, and load it. Where that fails, the model's status says why."""
+        await self.models.fetched()
         try:
             await self._engine(self.models.default, NEVER)
         except ModelNotReady:

@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gpen_backend.catalog import KNOWN_MODELS
+from gpen_backend.catalog import RESTORERS
+from gpen_backend.engines import onnx
 
 EngineChoice = Literal["auto", "torch", "onnx", "classical"]
 
@@ -29,8 +30,9 @@ class BackendSettings(BaseSettings):
 
     engine: EngineChoice = Field(
         "auto",
-        description="What runs the models: torch with checkpoints, classical without a network, or auto, "
-        "which takes torch where there is a checkpoint. A named engine never falls back to another.",
+        description="What runs the models: `torch` with `.pth` checkpoints, `onnx` with exports, `classical` "
+        "without a network, or `auto`: a checkpoint that is here, else one that is fetched, else classical. "
+        "A named engine never falls back to another.",
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8001, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -44,24 +46,41 @@ class BackendSettings(BaseSettings):
     default_model: str | None = Field(
         None, description="Model loaded at start; without it gpen-bfr-512, or else the first that is there."
     )
+    fetch: bool = Field(
+        True,
+        description="Whether `auto` fetches the default model's checkpoint where there is none. The server "
+        "is not ready meanwhile.",
+    )
+    models_mirror: str | None = Field(
+        None,
+        validation_alias=AliasChoices("GPEN_MODELS_MIRROR", "GPEN_BACKEND_MODELS_MIRROR"),
+        description="Base address to fetch checkpoints from in place of the published ones.",
+    )
     models_dir: Path = Field(
         default_factory=default_models_dir,
         validation_alias=AliasChoices("GPEN_MODELS_DIR", "GPEN_BACKEND_MODELS_DIR"),
-        description="Folder with the checkpoints. Its variable is GPEN_MODELS_DIR.",
+        description="Folder with the checkpoints.",
     )
 
     @field_validator("engine")
     @classmethod
     def _runs_here(cls, engine: EngineChoice) -> EngineChoice:
-        if engine == "onnx":
-            raise ValueError("this version has no onnx engine; choose auto, torch or classical")
+        if engine == "onnx" and not onnx.available():
+            raise ValueError("ONNX Runtime is not installed: pip install 'gpen-gateway[onnx]'")
         return engine
+
+    @field_validator("models_mirror")
+    @classmethod
+    def _is_an_address(cls, mirror: str | None) -> str | None:
+        if mirror is not None and not mirror.startswith(("http://", "https://")):
+            raise ValueError("an address that starts with http:// or https:// is needed")
+        return mirror
 
     @field_validator("default_model")
     @classmethod
     def _is_known(cls, name: str | None) -> str | None:
-        if name is not None and name not in KNOWN_MODELS:
-            raise ValueError(f"no such model; choose one of {', '.join(KNOWN_MODELS)}")
+        if name is not None and name not in RESTORERS:
+            raise ValueError(f"no such model that restores; choose one of {', '.join(RESTORERS)}")
         return name
 
     @field_validator("models_dir")

@@ -24,9 +24,9 @@ _SMALL_SIDE = 128
 # these values of it tone begins to be the network's, and is its alone. By bench/seams.py.
 _DEPTH_SIGMA = 0.1
 _DEPTH_FROM, _DEPTH_TO = 0.5, 0.95
-# The odds of a channel are changed at most so many times, lest noise near black and white be blown up.
-_MOST_LIFT = 4.0
-_DARKEST, _BRIGHTEST = 2 / 255, 253 / 255
+# A shift of tone up to this many grey levels fades out towards black and white, so that it clips nothing and
+# lifts no black. From 32 on (255 / 8) the fading would turn the order of tones around: the rest comes plain.
+_GENTLE = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,11 @@ def toned(before: Pixels, after: Pixels, mask: Plane, tone: Tone) -> Plane:
     wanted = cv2.cvtColor(lab_after + change, cv2.COLOR_Lab2RGB).clip(0, 1)
     # LAB and back costs OpenCV half a grey level, the same with and without the change.
     unchanged = cv2.cvtColor(lab_after, cv2.COLOR_Lab2RGB).clip(0, 1)
-    plain = after.astype(np.float32)
-    lifted = _lifted(plain, (_odds(wanted) / _odds(unchanged)).clip(1 / _MOST_LIFT, _MOST_LIFT) - 1)
-    # What a curve does to a texture's mean is not what it does to the mean: the little that is missing.
-    missing = (wanted - unchanged) - (_low(lifted, side) - low_after)
-    return _enlarged_onto(lifted, missing * np.float32(255))
+    shift = np.float32(255) * (wanted - unchanged)
+    shifted = _shifted(after.astype(np.float32), shift.clip(-_GENTLE, _GENTLE))
+    # What has faded in a texture is missing in its mean.
+    missing = shift - np.float32(255) * (_low(shifted, side) - low_after)
+    return (shifted + _enlarged(missing, shifted)).clip(0, 255)  # type: ignore[no-any-return]
 
 
 def _change(difference: Plane, mask: Plane, tone: Tone) -> Plane:
@@ -88,26 +88,16 @@ def _depth(mask: Plane) -> Plane:
     return t * t * (3 - 2 * t)  # type: ignore[no-any-return]
 
 
-def _lifted(picture: Plane, lift: Plane) -> Plane:
-    """Odds t / (1 - t) of every channel times 1 + `lift`: black and white stay, and nothing clips.
-
-    Source: Schlick, Quantization techniques for visualization of high dynamic range pictures, 1994.
-    """
-    raised = cv2.multiply(picture, _enlarged(lift, picture))
-    return cv2.divide(picture + raised, raised * np.float32(1 / 255) + 1)  # type: ignore[return-value]
-
-
-def _enlarged_onto(picture: Plane, addition: Plane) -> Plane:
-    return (picture + _enlarged(addition, picture)).clip(0, 255)  # type: ignore[no-any-return]
+def _shifted(picture: Plane, shift: Plane) -> Plane:
+    """`picture` in [0, 255] plus `shift` in grey levels, less and less of it near black and white."""
+    centred = cv2.addWeighted(picture, 2 / 255, picture, 0, -1)
+    square = cv2.multiply(centred, centred)
+    room = 1 - cv2.multiply(square, square)
+    return picture + cv2.multiply(room, _enlarged(shift, picture))  # type: ignore[no-any-return]
 
 
 def _enlarged(small: Plane, like: Plane) -> Plane:
     return cv2.resize(small, like.shape[1::-1], interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
-
-
-def _odds(share: Plane) -> Plane:
-    share = share.clip(_DARKEST, _BRIGHTEST)
-    return share / (1 - share)  # type: ignore[no-any-return]
 
 
 def _low(pixels: Pixels | Plane, side: int) -> Plane:

@@ -25,6 +25,7 @@ class MetadataParameters(BaseModel):
 
     size: int | None = None
     default: bool = False
+    task: str = "restore"
 
 
 class Metadata(BaseModel):

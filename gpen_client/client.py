@@ -123,12 +123,15 @@ class GpenClient:
     async def model(self, name: str) -> ModelInfo:
         """Describe one model. Raises ModelNotFound, or another BackendError."""
         metadata = await self._metadata(name)
+        reason = await self._refusal(f"{_path(name)}/ready")
         return ModelInfo(
             name=name,
-            ready=await self._succeeds(f"{_path(name)}/ready"),
+            ready=reason is None,
             engine=metadata.platform or UNKNOWN,
             size=metadata.parameters.size,
             default=metadata.parameters.default,
+            task=metadata.parameters.task,
+            reason=reason,
         )
 
     async def models(self, names: Iterable[str]) -> list[ModelInfo]:
@@ -162,12 +165,16 @@ class GpenClient:
             ) from error
 
     async def _succeeds(self, path: str) -> bool:
+        return await self._refusal(path) is None
+
+    async def _refusal(self, path: str) -> str | None:
+        """Why a path does not answer with success, None where it does."""
         try:
             async with self._deadline(_PROBE_TIMEOUT_S):
                 await self._call("GET", path, _PROBE_TIMEOUT_S)
-        except BackendError:
-            return False
-        return True
+        except BackendError as error:
+            return str(error)
+        return None
 
     @asynccontextmanager
     async def _deadline(self, timeout_s: float) -> AsyncIterator[None]:

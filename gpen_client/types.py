@@ -52,7 +52,7 @@ class ModelInfo:
 
     name: as in the path of its routes. ready: it would answer now. engine: `torch`, `onnx`, `classical`,
     or whatever a foreign backend calls its platform. size: side of the network's input in px, where told.
-    default: the backend's own choice.
+    default: the backend's own choice. task: what it is for. reason: why it is not ready, where told.
     """
 
     name: str
@@ -60,6 +60,8 @@ class ModelInfo:
     engine: str
     size: int | None = None
     default: bool = False
+    task: str = "restore"
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

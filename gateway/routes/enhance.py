@@ -2,21 +2,24 @@
 
 import base64
 import hashlib
+import re
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gateway.enhance import Enhanced
 from gateway.gateway import Gateway
+from gateway.intake import take_in
 from gateway.negotiation import accepted
 from gateway.openapi import BACKEND_ERRORS, UPLOAD_ERRORS, picture_body, picture_responses
 from gateway.params import EnhanceParams
 from gateway.schemas import EnhanceAnswer
 from gateway.service.middleware import request_id
 from gateway.timings import server_timing
-from gateway.upload import read_upload
 
 router = APIRouter(tags=["pictures"])
+
+_MAX_HEADER_TEXT = 100
 
 
 @router.post(
@@ -34,12 +37,13 @@ async def enhance(request: Request) -> Response:
     everything that was found, done and linked.
     """
     gateway: Gateway = request.app.state.gateway
-    upload = await read_upload(request, gateway.threads)
-    params = upload.params(EnhanceParams)
     wanted = accepted(request.headers.get("accept"))
-    enhanced = await gateway.enhancer.enhance(
-        upload.data, params, request_id(request.scope), wanted.output_format
-    )
+
+    async def work(picture: bytes, params: EnhanceParams, deadline: float) -> Enhanced:
+        own_id = request_id(request.scope)
+        return await gateway.enhancer.enhance(picture, params, own_id, deadline, wanted.output_format)
+
+    enhanced = await take_in(request, gateway, EnhanceParams, work)
     return await _as_json(enhanced, gateway) if wanted.json else _as_picture(enhanced)
 
 
@@ -73,10 +77,15 @@ def _headers(enhanced: Enhanced) -> dict[str, str]:
         "Vary": "Accept",
         "Server-Timing": server_timing(report.timings_ms),
         "X-Cache": "off",
-        "X-GPEN-Engine": report.engine,
-        "X-GPEN-Model": report.model,
+        "X-GPEN-Engine": _header_text(report.engine),
+        "X-GPEN-Model": _header_text(report.model),
         "X-Faces": str(len(report.faces)),
     }
+
+
+def _header_text(words: str) -> str:
+    """A backend's own words, as a header can carry them."""
+    return re.sub(r"[^ -~]", "?", words)[:_MAX_HEADER_TEXT]
 
 
 def _digest(image: bytes) -> str:

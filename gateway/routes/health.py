@@ -21,13 +21,16 @@ async def health() -> HealthAnswer:
 async def ready(request: Request) -> ReadyAnswer:
     """Answers 200 when a picture sent now would be enhanced, and says by what; else 503 with the reason."""
     gateway: Gateway = request.app.state.gateway
+    if getattr(request.app.state, "draining", False):
+        raise NotReady("this process is stopping; send new requests elsewhere")
     try:
         model = await gateway.models.default()
     except GatewayError as error:
         raise NotReady(str(error)) from error
     if model is None or not model.ready:
         name = model.name if model else "no model"
-        raise NotReady(f"the backend at {gateway.backend} has {name} not ready yet; its log tells why")
+        why = (model and model.reason) or "its log tells why"
+        raise NotReady(f"the backend at {gateway.backend} has {name} not ready yet: {why}")
     notices = []
     if model.engine == "classical":
         notices.append(

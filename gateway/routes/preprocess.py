@@ -7,12 +7,12 @@ from starlette.responses import Response
 
 from gateway.enhance import Preprocessed
 from gateway.gateway import Gateway
+from gateway.intake import take_in
 from gateway.negotiation import accepted
 from gateway.openapi import UPLOAD_ERRORS, error_responses, picture_body, picture_responses
 from gateway.params import PreprocessParams
 from gateway.schemas import ArticleAnswer, PreprocessAnswer
 from gateway.timings import server_timing
-from gateway.upload import read_upload
 
 router = APIRouter(tags=["pictures"])
 
@@ -34,10 +34,12 @@ async def preprocess(request: Request) -> Response:
     With `Accept: application/json` the portrait in base64 and its report.
     """
     gateway: Gateway = request.app.state.gateway
-    upload = await read_upload(request, gateway.threads)
-    params = upload.params(PreprocessParams)
     wanted = accepted(request.headers.get("accept"))
-    portrait = await gateway.enhancer.preprocess(upload.data, params, wanted.output_format)
+
+    async def work(picture: bytes, params: PreprocessParams, _deadline: float) -> Preprocessed:
+        return await gateway.enhancer.preprocess(picture, params, wanted.output_format)
+
+    portrait = await take_in(request, gateway, PreprocessParams, work)
     headers = {
         "Vary": "Accept",
         "Server-Timing": server_timing(portrait.report.timings_ms),
@@ -63,10 +65,11 @@ async def preprocess_article(request: Request) -> ArticleAnswer:
     By default it is the article's recipe: CLAHE always, exposure as it is.
     """
     gateway: Gateway = request.app.state.gateway
-    upload = await read_upload(request, gateway.threads)
-    fields = {**_ARTICLE_RECIPE, **upload.fields, "format": "png"}
-    params = type(upload)(upload.data, fields).params(PreprocessParams)
-    portrait = await gateway.enhancer.preprocess(upload.data, params)
+
+    async def work(picture: bytes, params: PreprocessParams, _deadline: float) -> Preprocessed:
+        return await gateway.enhancer.preprocess(picture, params.model_copy(update={"format": "png"}))
+
+    portrait = await take_in(request, gateway, PreprocessParams, work, _ARTICLE_RECIPE)
     return ArticleAnswer(image_base64=base64.b64encode(portrait.image).decode())
 
 

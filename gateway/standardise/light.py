@@ -121,7 +121,9 @@ def correct_light(
         return portrait, before, before, plan
     lab[..., 0] = _corrected(np.ascontiguousarray(lab[..., 0]), plan)
     corrected = np.asarray(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), np.uint8)
-    return corrected, before, measure_light(lab[..., 0], region), plan
+    # Not every colour exists in every lightness: what came out is measured, not what was aimed at.
+    after = measure_light(cv2.cvtColor(corrected, cv2.COLOR_RGB2LAB)[..., 0], region)
+    return corrected, before, after, plan
 
 
 def _gamma(mean: float) -> float:

@@ -1,12 +1,12 @@
 """How good the face of a photo is, before anything is corrected."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from cv2.typing import MatLike
 
-from gpen_client.geometry import scale_of, similarity, warp
+from gpen_client.geometry import DegenerateLandmarks, scale_of, similarity, warp
 from gpen_client.types import Pixels, Points
 
 # The network sees an interocular distance of 107 px on its 512 px template. Judged at that scale, a small
@@ -38,7 +38,10 @@ def measure_quality(pixels: Pixels, landmarks5: Points | None) -> Quality:
         luma = _luma(_middle(pixels))
         return Quality(None, _sharpness(luma), noise_sigma(luma))
     interocular = float(np.hypot(*(landmarks5[1] - landmarks5[0])))
-    to_network = similarity(landmarks5[:2], _EYES)
+    try:
+        to_network = similarity(landmarks5[:2], _EYES)
+    except DegenerateLandmarks:
+        return replace(measure_quality(pixels, None), interocular_px=interocular)
     seen = _luma(warp(pixels, to_network, (_SIDE, _SIDE), cv2.BORDER_REPLICATE))
     # Enlarging spreads noise until it looks like form: it is measured before that.
     native = seen if scale_of(to_network) <= 1 else _luma(_around(pixels, landmarks5, interocular))

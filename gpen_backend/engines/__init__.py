@@ -5,6 +5,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+# Half of 255: the network's [-1, 1] spans the bytes.
+_HALF_RANGE = np.float32(127.5)
+
 
 class EngineError(Exception):
     """The engine ran and has no usable answer. `str(error)` is one sentence for an operator."""
@@ -37,3 +40,20 @@ def require_faces(faces: NDArray[np.uint8], size: int) -> None:
         raise ValueError(f"faces must be uint8, not {faces.dtype}")
     if faces.ndim != 4 or faces.shape[1:] != (size, size, 3) or len(faces) < 1:
         raise ValueError(f"faces must be (N, {size}, {size}, 3) with N >= 1, not {faces.shape}")
+
+
+def to_network(faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Turn (N, S, S, 3) uint8 RGB into (N, 3, S, S) float32 in [-1, 1]."""
+    pixels = np.ascontiguousarray(faces.transpose(0, 3, 1, 2)).astype(np.float32)
+    return pixels / _HALF_RANGE - np.float32(1)
+
+
+def from_network(output: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Turn (N, 3, S, S), about [-1, 1], into (N, S, S, 3) uint8 RGB, rounded and clipped.
+
+    Raises EngineError where it is not finite.
+    """
+    if not np.isfinite(output).all():
+        raise EngineError("the network's output is not finite; its checkpoint may be damaged")
+    pixels = np.rint((output + 1) * _HALF_RANGE).clip(0, 255).astype(np.uint8)
+    return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))

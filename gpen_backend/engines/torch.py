@@ -46,6 +46,16 @@ class TorchEngine:
                 raise EngineError("the network's output is not finite; its checkpoint may be damaged")
             return _to_pixels(output)
 
+    def output(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What the network makes of (N, size, size, 3) uint8 RGB: (N, 3, size, size) float32, about [-1, 1].
+
+        Raises as `restore` does, except for values that are not finite.
+        """
+        require_faces(faces, self.size)
+        with torch.inference_mode():
+            output: NDArray[np.float32] = self._run(faces).float().cpu().numpy()
+        return output
+
     def _run(self, faces: NDArray[np.uint8]) -> Tensor:
         """Run the network. Returns its output (N, 3, size, size)."""
         try:

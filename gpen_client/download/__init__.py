@@ -23,10 +23,11 @@ from gpen_client.download.errors import (
     WrongFile,
 )
 from gpen_client.download.partial import Partial
-from gpen_client.download.task import Patience, Progress, Remote, Task
+from gpen_client.download.task import PATIENT, Patience, Progress, Remote, Task
 from gpen_client.download.transfer import LONGEST_PAUSE_S, receive
 
 __all__ = [
+    "PATIENT",
     "DownloadError",
     "Downloaded",
     "Interrupted",
@@ -46,7 +47,6 @@ __all__ = [
 
 # With so many new bytes a try was a success of sorts: only tries without count as failures in a row.
 _PROGRESS_BYTES = 1 << 20
-_FIRST_PAUSE_S = 0.5
 _MAX_REDIRECTS = 5
 _LOCK_POLL_S = 0.1
 
@@ -65,10 +65,10 @@ def download(
     remote: Remote,
     folder: Path,
     *,
-    patience: Patience = Patience(),  # noqa: B008 - frozen
+    patience: Patience = PATIENT,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
-    inspect: Callable[[Path], None] | None = None,
+    inspect: Callable[[Path], object] | None = None,
 ) -> Downloaded:
     """Fetch a file into `folder`, where it appears whole and checked, or not at all. Blocks.
 
@@ -147,7 +147,7 @@ def _fetched(client: httpx.Client, url: str, task: Task) -> str:
             if failed >= task.patience.attempts:
                 raise Interrupted(str(error)) from error
             # Spread out, so that many who were thrown off at once do not come back at once.
-            pause = min(_FIRST_PAUSE_S * 2 ** (failed - 1), LONGEST_PAUSE_S)
+            pause = min(task.patience.pause_s * 2 ** (failed - 1), LONGEST_PAUSE_S)
             task.pause(max(pause * random.uniform(0.5, 1), error.retry_after))  # noqa: S311 - no secret
             task.check(url)
 

@@ -39,7 +39,7 @@ class Stopped(DownloadError):
 
 
 class Passing(Exception):
-    """Inside this package only: a failure that another try may mend. retry_after: seconds the server asked."""
+    """A failure that another try may mend; it never leaves this package. retry_after: seconds to wait."""
 
     def __init__(self, message: str, retry_after: float = 0) -> None:
         super().__init__(message)

@@ -34,13 +34,18 @@ class Patience:
 
     connect_s: for a connection; a server that cannot be connected to is not tried twice, so that a machine
     without a network knows soon. stall_s: without a byte. attempts: tries in a row that bring less than a
-    megabyte. total_s: for everything, None without end.
+    megabyte. pause_s: after the first of these; it doubles. total_s: for everything, None without end.
     """
 
     connect_s: float = 5.0
     stall_s: float = 30.0
     attempts: int = 5
+    pause_s: float = 0.5
     total_s: float | None = None
+
+
+PATIENT = Patience()
+"""As somebody who waits for a large file over a bad line."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,7 +209,10 @@ def test_coinciding_eyes_are_refused():
 
 @pytest.mark.parametrize(
     ("shift", "share"),
-    [((0, 0), 0), ((-2000, 0), 1), ((2000, 0), 1), ((0, 3000), 1), ((-448, 0), 0.5), ((0, 448), 0.5), ((448, 448), 0.75)],
+    [
+        ((0, 0), 0), ((-2000, 0), 1), ((2000, 0), 1), ((0, 3000), 1), ((-448, 0), 0.5), ((0, 448), 0.5),
+        ((448, 448), 0.75),
+    ],
 )  # fmt: skip
 def test_the_share_outside_the_photo_is_told(shift, share):
     matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float64)

@@ -1,0 +1,46 @@
+"""From a request to its work: admitted, read, checked, and done before the deadline."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from gateway.errors import SlowUpload
+from gateway.gateway import Gateway
+from gateway.params import PreprocessParams
+from gateway.upload import Upload, read_upload
+
+Params = TypeVar("Params", bound=PreprocessParams)
+T = TypeVar("T")
+
+
+async def take_in(
+    request: Request,
+    gateway: Gateway,
+    model: type[Params],
+    work: Callable[[bytes, Params, float], Awaitable[T]],
+    defaults: dict[str, str] | None = None,
+) -> T:
+    """The result of `work(picture, parameters, deadline)` for the upload of `request`.
+
+    model: what the parameters must be. defaults: parameters that hold unless the caller says otherwise.
+    deadline: on time.monotonic's clock, seconds; it counts from the moment the upload is complete.
+    Raises GatewayError.
+    """
+    with gateway.admission.ticket() as ticket:
+        upload = await _read(request, gateway)
+        params = Upload(upload.data, {**(defaults or {}), **upload.fields}).params(model)
+        most = gateway.settings.upstream.timeout_s
+        deadline = time.monotonic() + min(params.timeout_s or most, most)
+        return await ticket.run(request, lambda: work(upload.data, params, deadline), deadline)
+
+
+async def _read(request: Request, gateway: Gateway) -> Upload:
+    allowed = gateway.settings.limits.upload_timeout_s
+    try:
+        async with asyncio.timeout(allowed):
+            return await read_upload(request, gateway.threads)
+    except TimeoutError as error:
+        raise SlowUpload(f"the body did not arrive within {allowed:g} seconds; send a smaller one") from error

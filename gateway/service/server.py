@@ -1,0 +1,55 @@
+"""The gateway as a process: how it starts, and how it stops without losing a request."""
+
+import asyncio
+import signal
+import socket
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from gateway.service.logs import log_config
+from gateway.settings import ServerSettings
+
+
+class DrainingServer(uvicorn.Server):
+    """A server that tells before it goes.
+
+    On SIGTERM readiness turns off first, while requests are still served for `drain_s` seconds, so that a
+    load balancer can look elsewhere; then no connection is taken any more, and what is in flight has
+    `grace_s` seconds to finish. SIGINT, or a second SIGTERM, leaves out the wait.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
+        super().__init__(config)
+        self._app = app
+        self._drain_s = drain_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts to listen."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begins to drain, or stops at once."""
+        draining = getattr(self._app.state, "draining", False)
+        self._app.state.draining = True
+        if sig != signal.SIGTERM or draining or self._loop is None or not self._drain_s:
+            super().handle_exit(sig, frame)
+            return
+        self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_s, super().handle_exit, sig, frame)
+
+
+def serve(app: FastAPI, settings: ServerSettings) -> None:
+    """Runs `app` until the process is told to stop."""
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=log_config(settings.log_level, settings.log_format),
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.grace_s)),
+    )
+    DrainingServer(config, app, settings.drain_s).run()
