@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from gateway import __version__
 from gateway.app import create_app
+from gateway.checkpoints import models
 from gateway.service.server import serve as run_server
 from gateway.settings import Settings
 
@@ -54,6 +55,9 @@ def demo(folder: str, image: str | None) -> None:
     from gateway.demo import run_demo
 
     run_demo(folder, image)
+
+
+main.add_command(models)
 
 
 def _settings() -> Settings:

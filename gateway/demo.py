@@ -112,8 +112,13 @@ def _free_port() -> int:
 
 def _wait_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
-    detail = "it does not listen"
+    detail = told = "it does not listen"
     while time.monotonic() < deadline and process.poll() is None:
+        if detail != told:
+            # A checkpoint that is being downloaded may take its time as long as it comes.
+            deadline = time.monotonic() + _START_TIMEOUT_S
+            click.echo(f"waiting       {detail}", err=True)
+            told = detail
         try:
             answer = httpx.get(f"{url}/readyz", timeout=5)
             if answer.is_success:

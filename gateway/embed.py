@@ -6,8 +6,23 @@ from contextlib import asynccontextmanager
 import httpx
 
 from gpen_backend.app import create_app
+from gpen_backend.catalog import LICENCE
+from gpen_backend.inventory import Entry, inventory, pull, verify
 from gpen_backend.server import serve
 from gpen_backend.settings import BackendSettings
+from gpen_backend.store import Store
+
+__all__ = [
+    "EMBEDDED_URL",
+    "LICENCE",
+    "Entry",
+    "embedded_backend",
+    "inventory",
+    "open_store",
+    "pull",
+    "serve_backend",
+    "verify",
+]
 
 EMBEDDED_URL = "http://embedded"
 """The address of a backend that has none."""
@@ -23,6 +38,12 @@ async def embedded_backend() -> AsyncIterator[httpx.AsyncBaseTransport]:
     async with app.router.lifespan_context(app):
         # A defect of the backend is an answer of its own here too, as it would be over a socket.
         yield httpx.ASGITransport(app, raise_app_exceptions=False)
+
+
+def open_store(mirror: str | None) -> Store:
+    """The folder of the backend's weights. mirror: in place of the environment's. Raises ValidationError."""
+    settings = BackendSettings()
+    return Store(settings.models_dir, mirror or settings.models_mirror)
 
 
 def serve_backend(host: str | None, port: int | None) -> None:

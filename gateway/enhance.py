@@ -137,7 +137,7 @@ class Enhancer:
     async def _choose_model(self, params: EnhanceParams, deadline: float) -> ModelInfo:
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                return await self._models.choose(params.model)
+                return await self._models.choose(params.model, params.task)
         except TimeoutError as error:
             raise DeadlinePassed("the backend did not tell its models in time; try again later") from error
 

@@ -50,9 +50,15 @@ async def running(
             )
         url, transport = await _backend(settings, transport, stack)
         client = await stack.enter_async_context(
-            GpenClient(url, transport=transport, connect_timeout_s=settings.upstream.connect_timeout_s)
+            GpenClient(
+                url,
+                transport=transport,
+                connect_timeout_s=settings.upstream.connect_timeout_s,
+                resilience=settings.upstream.resilience,
+            )
         )
         models = Models(client, settings.upstream.default_model)
+        stack.push_async_callback(models.close)
         enhancer = Enhancer(finder, client, models, threads, settings.limits.pixels)
         admission = Admission(settings.limits.workers, settings.limits.queue)
         # Whoever was let in finishes before what they work with is taken away.

@@ -230,8 +230,10 @@ class ModelReport(_Schema):
     name: str
     ready: bool
     engine: str
+    task: str = Field(description="What it is for: `restore`, `colorize` or `inpaint`.")
     size: int | None = Field(description="Side of the network's input, px.")
     default: bool = Field(description="Whether requests that name no model get this one.")
+    reason: str | None = Field(None, description="Why it is not ready.")
 
 
 class ModelsAnswer(_Schema):
@@ -256,6 +258,9 @@ class ReadyAnswer(_Schema):
     engine: str
     model: str
     backend: str = Field(description="`embedded`, or the backend's URL.")
+    breaker: BreakerState = Field(
+        description="`closed`, or `half-open` while it is tried whether the backend is back."
+    )
     notices: list[str] = Field(description="What an operator should know, such as a missing checkpoint.")
 
 

@@ -14,8 +14,12 @@ from gateway.faces.finder import FinderName
 from gateway.params import RestorerName
 from gateway.photo import PixelLimits
 from gateway.service.logs import LogFormat
+from gpen_client.resilience import Resilience
 
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)]
+
+# A caller who allows less cannot make the breaker open: ten seconds are ample for one face on two cores.
+_FAIR_TIMEOUT_S = 10.0
 
 
 def _listed(value: object) -> object:
@@ -100,7 +104,32 @@ class UpstreamSettings(_Group):
         2.0, gt=0, description="Seconds to wait for a connection to the backend."
     )
     timeout_s: float = Field(120.0, gt=0, description="Seconds that one restoration may take.")
+    attempts: int = Field(
+        3, ge=1, le=10,
+        description="Most tries of one restoration while the backend is away or busy; 1 never retries.",
+    )  # fmt: skip
+    retry_ratio: float = Field(
+        0.2, ge=0, le=1,
+        description="Retries per restoration that are allowed in the long run; ten more are in reserve.",
+    )  # fmt: skip
+    breaker_failures: int = Field(
+        5, ge=1, description="Failures of the backend in a row after which restorations are refused at once."
+    )
+    breaker_cool_down_s: float = Field(
+        5.0, gt=0, le=600, description="Seconds until one is then let through to see whether it is back."
+    )
     default_model: RestorerName = Field("gpen-bfr-512", description="The model of requests that name none.")
+
+    @property
+    def resilience(self) -> Resilience:
+        """How the backend's client bears a bad backend."""
+        return Resilience(
+            attempts=self.attempts,
+            retry_ratio=self.retry_ratio,
+            breaker_failures=self.breaker_failures,
+            cool_down_s=self.breaker_cool_down_s,
+            fair_timeout_s=min(_FAIR_TIMEOUT_S, self.timeout_s / 2),
+        )
 
 
 class Settings(BaseModel):

@@ -71,13 +71,17 @@ class Store:
             raise Altered(
                 f"{found.path} has {found.path.stat().st_size} bytes, {source} {size}: {_advice(found)}"
             )
-        try:
-            digest = sha256_of(found.path)
-        except OSError as error:
-            raise Unreadable(f"{found.path} cannot be read: {error.strerror}") from error
+        digest = self.sha256(found)
         if expected is not None and digest != expected:
             raise Altered(f"{found.path} has the sha256 {digest}, {source} {expected}: {_advice(found)}")
         return digest
+
+    def sha256(self, found: Found) -> str:
+        """The sha256 of a file as it is. Raises Unreadable."""
+        try:
+            return sha256_of(found.path)
+        except OSError as error:
+            raise Unreadable(f"{found.path} cannot be read: {error.strerror}") from error
 
     def trust(self, found: Found, sha256: str, url: str | None = None, *, anew: bool = False) -> None:
         """Record a file whose checksum is not published, unless it is recorded. anew: even where it is."""

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from gpen_client.answers import UNKNOWN, Metadata, restored_from
+from gpen_client.attempts import Attempts
 from gpen_client.errors import BackendError, BackendProtocolError, ModelNotFound
 from gpen_client.failures import backend_errors, refusal
+from gpen_client.resilience import BreakerState, Resilience
 from gpen_client.types import ModelInfo, Pixels, Restored, RestoreParams
 from gpen_client.wire import (
     HEADER_LENGTH,
@@ -40,6 +42,7 @@ class GpenClient:
     base_url: the backend's address; a path in it comes before `/v2`. transport: another way to reach it, such
     as httpx.ASGITransport of an app in this process. connect_timeout_s: for one connection to be made.
     max_connections: how many may be open at once; further calls wait for one within their deadline.
+    resilience: how restorations bear a bad backend; probes and descriptions are sent once, whatever happens.
     Its methods raise the errors of `gpen_client.errors` and no others.
     """
 
@@ -50,8 +53,10 @@ class GpenClient:
         transport: httpx.AsyncBaseTransport | None = None,
         connect_timeout_s: float = 2.0,
         max_connections: int = 100,
+        resilience: Resilience | None = None,
     ) -> None:
         self._backend = base_url
+        self._attempts = Attempts(resilience or Resilience())
         self._connect_timeout_s = connect_timeout_s
         self._engines: dict[str, str] = {}
         with backend_errors(base_url):
@@ -74,6 +79,11 @@ class GpenClient:
     ) -> None:
         await self._http.__aexit__(kind, error, trace)
 
+    @property
+    def breaker_state(self) -> BreakerState:
+        """Whether restorations are sent (`closed`), refused (`open`), or tried one by one (`half-open`)."""
+        return self._attempts.breaker_state
+
     async def restore(
         self,
         image: Pixels,
@@ -87,11 +97,28 @@ class GpenClient:
         """Have the faces of one picture restored.
 
         image: (H, W, 3) uint8 RGB. landmarks: (F, 5, 2) float32, (x, y) px, one row of five a face; None
-        leaves it to the backend to find them. timeout_s: for everything, waiting for a connection included.
+        leaves it to the backend to find them. timeout_s: for everything, waiting for a connection and
+        further attempts included; the backend is told what is left of it.
         request_id: printable ASCII; travels as X-Request-ID and must come back where the backend repeats it.
-        Returns pixels (H, W, 3) uint8, larger by `params.upscale`, that are read-only; what a foreign server does not tell is 0 or
-        "unknown". Raises BackendError.
+        Returns pixels (H, W, 3) uint8, larger by `params.upscale`, that are read-only; what a foreign server
+        does not tell is 0 or "unknown". Raises BackendError.
         """
+
+        async def once(left_s: float) -> Restored:
+            return await self._restore(image, landmarks, params, model, left_s, request_id)
+
+        return await self._attempts.run(once, timeout_s)
+
+    async def _restore(
+        self,
+        image: Pixels,
+        landmarks: NDArray[np.float32] | None,
+        params: RestoreParams,
+        model: str,
+        timeout_s: float,
+        request_id: str | None,
+    ) -> Restored:
+        """One attempt of `restore`."""
         tensors = [Tensor("image", image[np.newaxis])]
         if landmarks is not None:
             tensors.append(Tensor("landmarks", np.asarray(landmarks, np.float32)))

@@ -1,8 +1,9 @@
 """What can go wrong between the gateway and a backend.
 
 BackendError
-├── BackendUnavailable      no connection, or the backend says 503
-│   └── BackendBusy         its queue is full (429)
+├── BackendUnavailable      no connection, or 502 or 503 from the backend or what stands before it
+│   ├── BackendBusy         its queue is full (429)
+│   └── BreakerOpen         its last calls failed, so it was not asked
 ├── BackendTimeout          no answer before the deadline
 ├── BackendRejected         it refuses this request (any other 4xx)
 │   └── ModelNotFound       it has no such model (404)
@@ -16,7 +17,7 @@ class BackendError(Exception):
 
 
 class BackendUnavailable(BackendError):
-    """No connection, or the backend answered 503.
+    """No connection, or 503 from the backend, or 502 from a proxy that cannot reach it.
 
     retry_after: seconds the backend asked to wait, where it did.
     """
@@ -28,6 +29,10 @@ class BackendUnavailable(BackendError):
 
 class BackendBusy(BackendUnavailable):
     """The backend's queue is full (429)."""
+
+
+class BreakerOpen(BackendUnavailable):
+    """The backend's last calls failed, so this one was not sent. retry_after: seconds to the next try."""
 
 
 class BackendTimeout(BackendError):

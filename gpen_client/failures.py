@@ -72,7 +72,8 @@ def refusal(backend: str, status: int, headers: Mapping[str, str], body: bytes) 
             return ModelNotFound(message, status)
         case 429:
             return BackendBusy(message, _retry_after(headers.get("Retry-After")))
-        case 503:
+        # A proxy's word for a backend that it cannot reach.
+        case 502 | 503:
             return BackendUnavailable(message, _retry_after(headers.get("Retry-After")))
         case _ if 400 <= status < 500:
             return BackendRejected(message, status)

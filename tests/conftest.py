@@ -1,11 +1,15 @@
 """What tests of several packages share."""
 
+import hashlib
 import os
 import re
+import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +49,105 @@ def astronaut() -> Pixels:
     return pixels
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_checkpoint_is_fetched() -> Iterator[None]:
+    """Tests never ask the network for checkpoints, nor do the processes that they start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GPEN_BACKEND_FETCH", "off")
+        for name in ("GPEN_MODELS_MIRROR", "GPEN_BACKEND_ENGINE"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture
+def file_server() -> Iterator["FileServer"]:
+    """A server of files on a port of its own."""
+    server = FileServer()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.released.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class FileServer(ThreadingHTTPServer):
+    """Serves `files` (by name) with ETags and ranges; each of `faults` answers one request in their place.
+
+    requests: the (name, headers) that were asked. released: set when stalled answers must end.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _FileHandler)
+        self.files: dict[str, bytes] = {}
+        self.faults: list[Callable[[_FileHandler, bytes], None]] = []
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.released = threading.Event()
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is nothing to tell."""
+
+
+class _FileHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: FileServer
+
+    def do_GET(self) -> None:  # noqa: N802 - http.server wants it so
+        self.close_connection = True
+        name = self.path.strip("/")
+        self.server.requests.append((name, dict(self.headers)))
+        content = self.server.files.get(name)
+        if self.server.faults:
+            self.server.faults.pop(0)(self, content or b"")
+        elif content is None:
+            self.head(404, 0)
+        else:
+            self.serve(content)
+
+    def serve(self, content: bytes, ranges: bool = True) -> None:
+        """Answers as a good server does."""
+        etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if not ranges or not asked or self.headers.get("If-Range", etag) != etag:
+            self.head(200, len(content), ETag=etag)
+            self.wfile.write(content)
+        elif (start := int(asked[1])) >= len(content):
+            self.head(416, 0)
+        else:
+            part = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            self.head(206, len(content) - start, ETag=etag, Content_Range=part)
+            self.wfile.write(content[start:])
+
+    def head(self, status: int, length: int | None, **headers: str) -> None:
+        self.send_response(status)
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Connection", "close")
+        self.end_headers()
+
+    def reset(self) -> None:
+        """Breaks the connection off, so that the client is told by a reset."""
+        self.wfile.flush()
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
+    def stall(self) -> None:
+        """Says nothing more until the test is over."""
+        self.wfile.flush()
+        self.server.released.wait(30)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
 ServerProcess = Callable[..., AbstractContextManager[str]]
 
 
@@ -60,7 +163,11 @@ def _server_process(
 ) -> Iterator[str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "GPEN_"))}
     with subprocess.Popen(
-        command, env={**inherited, **environment}, cwd=folder, stderr=subprocess.PIPE, text=True
+        command,
+        env={**inherited, "GPEN_BACKEND_FETCH": "off", **environment},
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         log = []
         try:

@@ -1,14 +1,12 @@
 """The files that face finders need: where they are, whether they are whole, and how they get here."""
 
-import hashlib
 import logging
 import os
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+from gpen_client.download import DownloadError, Patience, Remote, download, sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +35,7 @@ class WeightsFile:
         if not path.is_file():
             return None
         try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = sha256_of(path)
         except OSError as error:
             logger.warning("%s cannot be read: %s", path, error)
             return None
@@ -63,39 +60,17 @@ class WeightsFile:
         """
         if found := self.verified(folder):
             return found
-        timeout = httpx.Timeout(read_timeout_s, connect=connect_timeout_s)
+        remote = Remote(self.name, (self.url,), self.sha256, None, self.max_bytes)
+        # One try: the caller has another finder to turn to, and a user who waits.
+        patience = Patience(connect_timeout_s, read_timeout_s, attempts=1, total_s=total_timeout_s)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{self.name}.", delete=False) as partial:
-                try:
-                    self._download(partial, timeout, time.monotonic() + total_timeout_s)
-                    Path(partial.name).replace(folder / self.name)
-                finally:
-                    Path(partial.name).unlink(missing_ok=True)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise WeightsUnavailable(f"{self.name} cannot be fetched from {self.url}: {error}") from error
+            # A folder of its own, so that several at once do not meet, and nothing is left where it fails.
+            with tempfile.TemporaryDirectory(dir=folder, prefix=f".{self.name}.") as own:
+                download(remote, Path(own), patience=patience).path.replace(folder / self.name)
+        except (DownloadError, OSError) as error:
+            raise WeightsUnavailable(f"{self.name} cannot be fetched: {error}") from error
         return folder / self.name
-
-    def _download(
-        self, partial: "tempfile._TemporaryFileWrapper[bytes]", timeout: httpx.Timeout, until: float
-    ) -> None:
-        digest, received = hashlib.sha256(), 0
-        with httpx.stream("GET", self.url, timeout=timeout, follow_redirects=True) as answer:
-            answer.raise_for_status()
-            for chunk in answer.iter_bytes():
-                received += len(chunk)
-                if received > self.max_bytes:
-                    raise WeightsUnavailable(
-                        f"{self.url} sent more than {self.max_bytes} bytes: not the file"
-                    )
-                if time.monotonic() > until:
-                    raise WeightsUnavailable(f"{self.url} is too slow: {received} bytes came in time")
-                digest.update(chunk)
-                partial.write(chunk)
-        if not digest.hexdigest().startswith(self.sha256):
-            raise WeightsUnavailable(f"{self.url} sent another file (sha256 {digest.hexdigest()})")
-        partial.flush()
-        os.fsync(partial.fileno())
 
 
 YUNET = WeightsFile(

@@ -23,6 +23,11 @@ async def ready(request: Request) -> ReadyAnswer:
     gateway: Gateway = request.app.state.gateway
     if getattr(request.app.state, "draining", False):
         raise NotReady("this process is stopping; send new requests elsewhere")
+    breaker = gateway.client.breaker_state
+    if breaker == "open":
+        raise NotReady(
+            f"the breaker is open: the backend at {gateway.backend} failed every call; its log tells why"
+        )
     try:
         model = await gateway.models.default()
     except GatewayError as error:
@@ -43,5 +48,6 @@ async def ready(request: Request) -> ReadyAnswer:
         engine=model.engine,
         model=model.name,
         backend=gateway.backend,
+        breaker=breaker,
         notices=notices,
     )

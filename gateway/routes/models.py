@@ -24,7 +24,15 @@ async def list_models(request: Request) -> ModelsAnswer:
     return ModelsAnswer(
         default=name,
         models=[
-            ModelReport(name=m.name, ready=m.ready, engine=m.engine, size=m.size, default=m.name == name)
+            ModelReport(
+                name=m.name,
+                ready=m.ready,
+                engine=m.engine,
+                task=m.task,
+                size=m.size,
+                default=m.name == name,
+                reason=m.reason,
+            )
             for m in models
         ],
     )

@@ -17,7 +17,7 @@ _HALF_RANGE = 127.5
 
 
 class TorchEngine:
-    """A GPEN generator behind the Engine interface."""
+    """A GPEN generator behind the Engine interface. parameters: how many numbers it learnt."""
 
     name = "torch"
 
@@ -26,6 +26,7 @@ class TorchEngine:
         self.size = generator.size
         self._device = torch.device(device)
         self._generator = generator.to(self._device).eval()
+        self.parameters = sum(parameter.numel() for parameter in generator.parameters())
 
     @classmethod
     def from_checkpoint(cls, path: Path, device: str = "cpu") -> Self:

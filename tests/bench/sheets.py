@@ -154,13 +154,14 @@ def measures(before: Pixels, after: Pixels) -> dict[str, float]:
     enough = bool(coloured.sum() > 100)
     grey = [cv2.cvtColor(p, cv2.COLOR_RGB2GRAY).astype(np.float32) for p in (before, after)]
     hann = cv2.createHanningWindow(grey[0].shape[::-1], cv2.CV_32F)
-    (x, y), _ = cv2.phaseCorrelate(grey[0], grey[1], hann)
+    # Of odd sides OpenCV finds half a pixel between a picture and itself.
+    (x, y), (x0, y0) = (cv2.phaseCorrelate(grey[0], other, hann)[0] for other in (grey[1], grey[0]))
     return {
         "clipped": clipped(after) - clipped(before),
         "hue_deg": float(np.degrees(np.angle(turn[coloured].mean()))) if enough else 0.0,
         "chroma": float(chroma[1][coloured].mean() / chroma[0][coloured].mean()) if enough else 1.0,
         "light": float((other[..., 0] - one[..., 0]).mean()),
-        "shift_px": float(np.hypot(x, y)),
+        "shift_px": float(np.hypot(x - x0, y - y0)),
         "change": float(np.abs(after.astype(np.float32) - before).mean()),
     }
 
@@ -198,7 +199,7 @@ def write(everything: list[list[Shown]], out: Path) -> list[dict[str, Any]]:
         rows = [[one for one in row if one.parameter == parameter] for row in everything]
         for start in range(0, len(rows), 4):
             name = parameter.replace(", ", "-").replace(" ", "-")
-            sheet(rows[start : start + 4], numbers).save(out / f"{name}-{start // 4 + 1}.jpg", quality=92)
+            sheet(rows[start : start + 4], numbers).save(out / f"{name}-{start // 4 + 1}.png")
     table = [
         {"portrait": one.portrait.name, "parameter": one.parameter, "value": one.value}
         | {name: round(number, 4) for name, number in numbers[id(one)].items()}

@@ -111,7 +111,9 @@ def test_a_pose_that_nobody_knows_softens_nothing():
     assert link(EnhanceParams(), portrait(yaw=60, pose_known=False), model())[0].strength == 70
 
 
-@pytest.mark.parametrize(("gamma", "share"), [(1, 1), (0.5, 0), (2, 0), (2**-0.5, 0.5), (2**0.5, 0.5), (2**0.25, 0.75)])
+@pytest.mark.parametrize(
+    ("gamma", "share"), [(1, 1), (0.5, 0), (2, 0), (2**-0.5, 0.5), (2**0.5, 0.5), (2**0.25, 0.75)]
+)
 def test_corrected_exposure_takes_its_part_of_brightness_either_way(gamma, share):
     effective, rules = link(EnhanceParams(brightness=80), portrait(gamma=gamma), model())
     assert effective.brightness == pytest.approx(80 * share, abs=0.01)
@@ -169,7 +171,7 @@ MODELS = st.builds(model, st.sampled_from([None, 256, 512, 1024, 2048]))
 
 @given(ASKED, PORTRAITS, MODELS)
 def test_what_holds_is_valid_and_never_more_than_was_asked(asked, seen, chosen):
-    effective, rules = link(asked, seen, chosen)
+    effective, _ = link(asked, seen, chosen)
     assert RestoreParams.model_validate(effective.model_dump()) == effective
     for name in SCALES:
         assert 0 <= getattr(effective, name) <= getattr(asked, name)

@@ -106,7 +106,7 @@ async def test_metadata():
         assert (await client.get("/v2/models/gpen-bfr-512/ready")).status_code == 200
         model = (await client.get("/v2/models/gpen-bfr-512")).json()
         assert model["platform"] == "classical"
-        assert model["parameters"] == {"size": 512, "default": True}
+        assert model["parameters"] == {"size": 512, "default": True, "task": "restore"}
         assert [tensor["name"] for tensor in model["inputs"]] == ["image", "landmarks"]
         assert model["outputs"] == [{"name": "image", "datatype": "UINT8", "shape": [1, -1, -1, 3]}]
 
@@ -382,7 +382,7 @@ async def test_auto_takes_torch_where_there_is_a_checkpoint(tmp_path, tiny_state
         assert (response.parameters["engine"], response.parameters["faces"]) == ("torch", 1)
         assert (await client.get("/v2/health/ready")).status_code == 200
         model = (await client.get(f"/v2/models/{MODEL}")).json()
-        assert model["parameters"] == {"size": 16, "default": True}
+        assert model["parameters"] == {"size": 16, "default": True, "task": "restore"}
         assert "available: gpen-bfr-256" in error_of(await client.get("/v2/models/gpen-bfr-512"))
 
 
@@ -410,7 +410,8 @@ def test_settings_come_from_the_environment(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"engine": "onnx"}, "no onnx engine"),
+        ({"models_mirror": "/srv/models"}, "starts with http"),
+        ({"default_model": "gpen-inpainting-1024"}, "no such model that restores"),
         ({"default_model": "gpen"}, "no such model"),
         ({"port": -1}, "port"),
     ],

@@ -55,7 +55,12 @@ def server(answer):
 
 
 def head(length=None, status="200 OK", *more):
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(CONTENT) if length is None else length}", "Connection: close", *more]
+    lines = [
+        f"HTTP/1.1 {status}",
+        f"Content-Length: {len(CONTENT) if length is None else length}",
+        "Connection: close",
+        *more,
+    ]
     return "\r\n".join([*lines, "", ""]).encode()
 
 

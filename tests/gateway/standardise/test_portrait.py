@@ -90,7 +90,7 @@ def test_without_a_face_the_middle_is_cut_at_the_same_scale(photo):
 
 
 def test_without_a_face_a_caller_who_wants_one_is_told(photo):
-    with pytest.raises(NoFace, match="'given' sees no face.*no_face=centre"):
+    with pytest.raises(NoFace, match=r"'given' sees no face.*no_face=centre"):
         portrait_of(photo, no_face="reject")
 
 
@@ -126,7 +126,9 @@ def test_the_photos_own_warnings_are_kept(photo):
 
 
 def test_faces_that_lie_whole_in_the_portrait_travel_with_it(photo):
-    best, beside, cut_through, far = (face(at, 90) for at in ((400, 400), (600, 400), (745, 400), (1100, 400)))
+    best, beside, cut_through, far = (
+        face(at, 90) for at in ((400, 400), (600, 400), (745, 400), (1100, 400))
+    )
     portrait = portrait_of(photo, best, beside, cut_through, far)
     assert portrait.face is best
     assert portrait.faces == (best, beside)
@@ -150,7 +152,10 @@ def test_eyes_in_one_place_still_make_a_portrait(photo, framing):
 
 
 @settings(max_examples=40)
-@given(hnp.arrays(np.float32, (5, 2), elements=st.floats(-100, 140, width=32)), st.sampled_from(["article", "face"]))
+@given(
+    hnp.arrays(np.float32, (5, 2), elements=st.floats(-100, 140, width=32)),
+    st.sampled_from(["article", "face"]),
+)
 def test_any_landmarks_make_a_portrait(landmarks5, framing):
     seen = replace(face((20, 20), 10), landmarks5=landmarks5)
     portrait = portrait_of(photo_of(np.full((40, 50, 3), 90, np.uint8)), seen, framing=framing)
@@ -238,8 +243,8 @@ def told(portrait):
     landmarks5 = portrait.face.landmarks5.ravel().tolist()
     quality, plan = portrait.quality, portrait.light_plan
     return [
-        *portrait.matrix.ravel(), *landmarks5, *portrait.face.bbox, portrait.off_centre_px, portrait.short_edge,
-        portrait.light_before.mean, portrait.light_before.spread, portrait.light_after.mean,
+        *portrait.matrix.ravel(), *landmarks5, *portrait.face.bbox, portrait.off_centre_px,
+        portrait.short_edge, portrait.light_before.mean, portrait.light_before.spread, portrait.light_after.mean,
         portrait.light_after.spread, plan.gamma, plan.clahe_weight, plan.clip_limit,
         quality.interocular_px, quality.noise_sigma,
     ]  # fmt: skip
@@ -311,8 +316,8 @@ def differences(portraits, yunet_path):
 
 
 def test_we_make_the_articles_portrait_of_ordinary_photos(some_portraits, yunet_path):
-    found = differences(some_portraits[1::3], yunet_path)
-    assert len(found) >= 9
+    found = differences(some_portraits[::2], yunet_path)
+    assert len(found) >= 14
     assert np.median(found) < 2
 
 

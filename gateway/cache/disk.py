@@ -1,0 +1,109 @@
+"""Entries as files, shared by every process that is given the folder."""
+
+import asyncio
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Room is made down to this share of the limit, so that it is not made again for every entry.
+_SHARE_LEFT = 0.9
+# The folder is measured anew after this share of the limit has been written.
+_SHARE_UNMEASURED = 0.05
+
+
+class DiskStore:
+    """Keeps at most about `max_bytes` of entries in `folder`; those that were not read for longest go first.
+
+    An entry appears whole or not at all, whoever else writes it. Files are readable by their owner only.
+    What the disk refuses is logged and costs the entry, not the request.
+    """
+
+    name = "disk"
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._unmeasured = max_bytes
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cache")
+
+    async def get(self, key: str) -> bytes | None:
+        """The entry of `key`, or None."""
+        return await self._on_thread(self._read, key)
+
+    async def put(self, key: str, entry: bytes) -> None:
+        """Keeps `entry`, unless it alone is larger than all there may be."""
+        if len(entry) <= self._max_bytes:
+            await self._on_thread(self._write, key, entry)
+
+    async def drop(self, key: str) -> None:
+        """Removes the entry of `key`."""
+        await self._on_thread(self._remove, key)
+
+    async def close(self) -> None:
+        """Ends the store's thread; the files stay."""
+        await asyncio.to_thread(self._thread.shutdown)
+
+    async def _on_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, lambda: work(*args, **kwargs))
+
+    def _path(self, key: str) -> Path:
+        return self._folder / key[:2] / key
+
+    def _read(self, key: str) -> bytes | None:
+        path = self._path(key)
+        try:
+            entry = path.read_bytes()
+            # The time of reading decides who goes; file systems often do not record it themselves.
+            os.utime(path)
+        except OSError:
+            return None
+        return entry
+
+    def _write(self, key: str, entry: bytes) -> None:
+        path = self._path(key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._make_room(len(entry))
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as partial:
+                try:
+                    partial.write(entry)
+                    partial.close()
+                    Path(partial.name).replace(path)
+                finally:
+                    Path(partial.name).unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("the cache cannot write to %s: %s", self._folder, error)
+
+    def _remove(self, key: str) -> None:
+        self._path(key).unlink(missing_ok=True)
+
+    def _make_room(self, size: int) -> None:
+        self._unmeasured += size
+        if self._unmeasured < self._max_bytes * _SHARE_UNMEASURED:
+            return
+        self._unmeasured = 0
+        files = []
+        for path in self._folder.glob("??/*"):
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                continue
+            files.append((status.st_mtime, status.st_size, path))
+        total = sum(length for _, length, _ in files) + size
+        if total <= self._max_bytes:
+            return
+        for _, length, path in sorted(files):
+            path.unlink(missing_ok=True)
+            total -= length
+            if total <= self._max_bytes * _SHARE_LEFT:
+                break
