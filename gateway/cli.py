@@ -62,9 +62,14 @@ main.add_command(models)
 
 def _settings() -> Settings:
     try:
-        return Settings()
+        settings = Settings()
+        if settings.upstream.backend_url is None:
+            from gateway.embed import check_backend_settings
+
+            check_backend_settings()
     except ValidationError as error:
         _refuse(error)
+    return settings
 
 
 def _refuse(error: ValidationError) -> NoReturn:

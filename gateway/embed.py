@@ -16,6 +16,7 @@ __all__ = [
     "EMBEDDED_URL",
     "LICENCE",
     "Entry",
+    "check_backend_settings",
     "embedded_backend",
     "inventory",
     "open_store",
@@ -44,6 +45,11 @@ def open_store(mirror: str | None) -> Store:
     """The folder of the backend's weights. mirror: in place of the environment's. Raises ValidationError."""
     settings = BackendSettings()
     return Store(settings.models_dir, mirror or settings.models_mirror)
+
+
+def check_backend_settings() -> None:
+    """Raises ValidationError where the environment makes no settings of a backend."""
+    BackendSettings()
 
 
 def serve_backend(host: str | None, port: int | None) -> None:

@@ -3,8 +3,11 @@
 import asyncio
 import time
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from gateway.backend import Backend
+from gateway.cache import Cache, cache_key
+from gateway.cache.key import picture_digest
 from gateway.errors import DeadlinePassed, InvalidParameters
 from gateway.faces import FaceFinder
 from gateway.linkage import link
@@ -16,28 +19,44 @@ from gateway.report import portrait_report, preprocess_report, whole_report
 from gateway.schemas import EnhanceReport, PreprocessReport
 from gateway.service.threads import PixelThreads
 from gateway.standardise import Portrait, standardise
+from gateway.standardise.stored import from_stored, to_stored
 from gateway.timings import Timings
 from gateway.whole import enhance_whole
 from gpen_client.client import GpenClient
 from gpen_client.types import ModelInfo
 
+CacheState = Literal["hit", "miss", "off"]
+
+# Of all parameters, those that standardising looks at.
+_DECIDE_PORTRAIT = {"framing", "clahe", "exposure", "no_face", "yaw"}
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocessed:
-    """An encoded portrait. output_format: what `image` is encoded as."""
+    """An encoded portrait.
+
+    output_format: what `image` is encoded as. cache: whether it was kept from before.
+    """
 
     image: bytes
     output_format: OutputFormat
     report: PreprocessReport
+    cache: CacheState = "off"
 
 
 @dataclass(frozen=True, slots=True)
 class Enhanced:
-    """An encoded result. output_format: what `image` is encoded as."""
+    """An encoded result.
+
+    output_format: what `image` is encoded as. cache: whether it was kept from before. etag: the same for the
+    same result; empty where nobody made one.
+    """
 
     image: bytes
     output_format: OutputFormat
     report: EnhanceReport
+    cache: CacheState = "off"
+    etag: str = ""
 
 
 class Enhancer:
@@ -50,23 +69,31 @@ class Enhancer:
         models: Models,
         threads: PixelThreads,
         limits: PixelLimits,
+        cache: Cache,
     ) -> None:
+        self._cache = cache
         self._finder = finder
         self._client = client
         self._models = models
         self._threads = threads
         self._limits = limits
 
+    @property
+    def finder_name(self) -> str:
+        """Which face finder looks."""
+        return self._finder.name
+
     async def preprocess(
         self, data: bytes, params: PreprocessParams, accepted: OutputFormat | None = None
     ) -> Preprocessed:
         """The standardised portrait of the picture in `data`. accepted: the encoding the caller prefers."""
         timings = Timings()
-        photo, portrait = await self._threads.run(self._standardise, data, params, timings)
-        output_format = params.format or accepted or _own_format(photo)
+        portrait, own_format, state = await self._portrait(data, params, timings)
+        output_format = params.format or accepted or own_format
         with timings.stage("encode"):
             image = await self._threads.run(encode, portrait.pixels, output_format, params.quality)
-        return Preprocessed(image, output_format, preprocess_report(portrait, self._finder.name, timings))
+        report = preprocess_report(portrait, self._finder.name, timings)
+        return Preprocessed(image, output_format, report, state)
 
     async def enhance(
         self,
@@ -82,7 +109,7 @@ class Enhancer:
         prefers. Raises GatewayError.
         """
         timings = Timings()
-        model = await self._choose_model(params, deadline)
+        model = await self.choose_model(params, deadline)
         backend = Backend(self._client, model, request_id, deadline)
         if params.output == "photo":
             return await self._enhance_photo(data, params, backend, timings, accepted)
@@ -96,14 +123,14 @@ class Enhancer:
         timings: Timings,
         accepted: OutputFormat | None,
     ) -> Enhanced:
-        photo, portrait = await self._threads.run(self._standardise, data, params, timings)
+        portrait, own_format, _ = await self._portrait(data, params, timings)
         if params.faces == "best":
             portrait = replace(portrait, faces=portrait.faces[:1])
         effective, rules = link(params.model_copy(update={"upscale": 1}), portrait, backend.model)
         with timings.stage("backend"):
             landmarks = portrait.landmarks if portrait.faces else None
             restored = await backend.restore(portrait.pixels, landmarks, effective)
-        output_format = params.format or accepted or _own_format(photo)
+        output_format = params.format or accepted or own_format
         with timings.stage("encode"):
             image = await self._threads.run(encode, restored.pixels, output_format, params.quality)
         report = portrait_report(portrait, self._finder.name, rules, restored, timings)
@@ -134,16 +161,38 @@ class Enhancer:
         report = whole_report(whole, photo, self._finder.name, backend.model, timings)
         return Enhanced(image, output_format, report)
 
-    async def _choose_model(self, params: EnhanceParams, deadline: float) -> ModelInfo:
+    async def choose_model(self, params: EnhanceParams, deadline: float) -> ModelInfo:
+        """The model that answers `params`. Raises UnknownModel, NotReady, BackendAway and its kin."""
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 return await self._models.choose(params.model, params.task)
         except TimeoutError as error:
             raise DeadlinePassed("the backend did not tell its models in time; try again later") from error
 
-    def _standardise(self, data: bytes, params: PreprocessParams, timings: Timings) -> tuple[Photo, Portrait]:
+    async def _portrait(
+        self, data: bytes, params: PreprocessParams, timings: Timings
+    ) -> tuple[Portrait, OutputFormat, CacheState]:
+        """The standardised portrait, the input's own encoding, and whether it was kept from before."""
+        if not self._cache.on:
+            return (*await self._threads.run(self._standardise, data, params, timings), "off")
+        with timings.stage("cache"):
+            digest = await self._threads.run(picture_digest, data)
+            wanted = params.model_dump(mode="json", include=_DECIDE_PORTRAIT)
+            key = cache_key("portrait", digest, {"params": wanted, "finder": self._finder.name})
+            found = await self._cache.get(key)
+        if found is not None:
+            head, pixels = found
+            return from_stored(head, pixels), head["own_format"], "hit"
+        portrait, own_format = await self._threads.run(self._standardise, data, params, timings)
+        head, pixels = to_stored(portrait)
+        await self._cache.put(key, {**head, "own_format": own_format}, pixels)
+        return portrait, own_format, "miss"
+
+    def _standardise(
+        self, data: bytes, params: PreprocessParams, timings: Timings
+    ) -> tuple[Portrait, OutputFormat]:
         photo = self._decode(data, timings)
-        return photo, standardise(photo, params, self._finder, timings)
+        return standardise(photo, params, self._finder, timings), _own_format(photo)
 
     def _decode(self, data: bytes, timings: Timings) -> Photo:
         with timings.stage("decode"):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import httpx
 
+from gateway.cache.tiers import make_cache
+from gateway.cached import CachedEnhancer
 from gateway.enhance import Enhancer
 from gateway.faces import FaceFinder, make_finder
 from gateway.models import Models
@@ -25,7 +27,7 @@ class Gateway:
     finder: FaceFinder
     client: GpenClient
     models: Models
-    enhancer: Enhancer
+    enhancer: CachedEnhancer
     admission: Admission
     backend: str
 
@@ -59,12 +61,15 @@ async def running(
         )
         models = Models(client, settings.upstream.default_model)
         stack.push_async_callback(models.close)
-        enhancer = Enhancer(finder, client, models, threads, settings.limits.pixels)
+        cache = make_cache(settings.cache)
+        stack.push_async_callback(cache.close)
+        enhancer = Enhancer(finder, client, models, threads, settings.limits.pixels, cache)
         admission = Admission(settings.limits.workers, settings.limits.queue)
         # Whoever was let in finishes before what they work with is taken away.
         stack.push_async_callback(admission.finished)
         backend = str(settings.upstream.backend_url or "embedded")
-        yield Gateway(settings, threads, finder, client, models, enhancer, admission, backend)
+        cached = CachedEnhancer(enhancer, cache, threads)
+        yield Gateway(settings, threads, finder, client, models, cached, admission, backend)
 
 
 async def _backend(

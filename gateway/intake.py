@@ -5,9 +5,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
-from gateway.errors import SlowUpload
+from gateway.errors import CallerLeft, SlowUpload
 from gateway.gateway import Gateway
 from gateway.params import PreprocessParams
 from gateway.upload import Upload, read_upload
@@ -44,3 +44,5 @@ async def _read(request: Request, gateway: Gateway) -> Upload:
             return await read_upload(request, gateway.threads)
     except TimeoutError as error:
         raise SlowUpload(f"the body did not arrive within {allowed:g} seconds; send a smaller one") from error
+    except ClientDisconnect as error:
+        raise CallerLeft("the caller left before the upload was complete") from error

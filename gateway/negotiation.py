@@ -31,6 +31,14 @@ def accepted(header: str | None) -> Accepted:
     return Accepted(json=False, output_format=None)
 
 
+def is_known(etag: str, if_none_match: str | None) -> bool:
+    """Whether `if_none_match`, the header, names `etag` by weak comparison (RFC 9110, section 13.1.2)."""
+    if if_none_match is None:
+        return False
+    known = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    return "*" in known or etag.removeprefix("W/") in known
+
+
 def _by_preference(header: str) -> list[str]:
     ranges = []
     for part in header.split(","):

@@ -9,6 +9,7 @@ from gateway.linkage import AppliedRule
 from gateway.standardise import Portrait
 from gateway.standardise.light import Light, LightPlan
 from gateway.standardise.quality import Quality
+from gpen_client.resilience import BreakerState
 
 
 class _Schema(BaseModel):

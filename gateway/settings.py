@@ -7,7 +7,16 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, HttpUrl
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    RedisDsn,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.faces.finder import FinderName
@@ -28,10 +37,15 @@ def _listed(value: object) -> object:
     )
 
 
-def _default_models_dir() -> Path:
+def _cache_folder() -> Path:
+    """The user's folder for what can be fetched or made again."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
     # XDG Base Directory Specification 0.8: a relative path there is to be ignored.
-    return (cache if cache.is_absolute() else Path.home() / ".cache") / "gpen-gateway" / "models"
+    return (cache if cache.is_absolute() else Path.home() / ".cache") / "gpen-gateway"
+
+
+def _default_models_dir() -> Path:
+    return _cache_folder() / "models"
 
 
 class _Group(BaseSettings):
@@ -104,7 +118,7 @@ class UpstreamSettings(_Group):
         2.0, gt=0, description="Seconds to wait for a connection to the backend."
     )
     timeout_s: float = Field(120.0, gt=0, description="Seconds that one restoration may take.")
-    attempts: int = Field(
+    backend_attempts: int = Field(
         3, ge=1, le=10,
         description="Most tries of one restoration while the backend is away or busy; 1 never retries.",
     )  # fmt: skip
@@ -124,12 +138,27 @@ class UpstreamSettings(_Group):
     def resilience(self) -> Resilience:
         """How the backend's client bears a bad backend."""
         return Resilience(
-            attempts=self.attempts,
+            attempts=self.backend_attempts,
             retry_ratio=self.retry_ratio,
             breaker_failures=self.breaker_failures,
             cool_down_s=self.breaker_cool_down_s,
             fair_timeout_s=min(_FAIR_TIMEOUT_S, self.timeout_s / 2),
         )
+
+
+class CacheSettings(_Group):
+    """Keeping results."""
+
+    cache: Literal["on", "off"] = Field("on", description="`off` keeps nothing, anywhere.")
+    cache_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
+        default_factory=lambda: _cache_folder() / "results", description="Folder of kept results."
+    )
+    cache_memory_bytes: int = Field(256_000_000, ge=0, description="Bytes of results kept in memory.")
+    cache_disk_bytes: int = Field(2_000_000_000, ge=0, description="Bytes of results kept in the folder.")
+    cache_url: RedisDsn | None = Field(
+        None, description="A Redis, such as `redis://host:6379/0`, that keeps results in place of the folder."
+    )
+    cache_ttl_s: int = Field(86_400, ge=1, description="Seconds that Redis keeps a result.")
 
 
 class Settings(BaseModel):
@@ -141,9 +170,16 @@ class Settings(BaseModel):
     limits: LimitSettings = Field(default_factory=LimitSettings)
     faces: FaceSettings = Field(default_factory=FaceSettings)
     upstream: UpstreamSettings = Field(default_factory=UpstreamSettings)
+    cache: CacheSettings = Field(default_factory=CacheSettings)
 
 
-GROUPS: tuple[type[BaseSettings], ...] = (ServerSettings, LimitSettings, FaceSettings, UpstreamSettings)
+GROUPS: tuple[type[BaseSettings], ...] = (
+    ServerSettings,
+    LimitSettings,
+    FaceSettings,
+    UpstreamSettings,
+    CacheSettings,
+)
 """Every group, for the table in docs."""
 
 

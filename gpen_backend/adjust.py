@@ -15,16 +15,20 @@ from gpen_backend.noise import Picture
 from gpen_backend.relight import brightest, gain, luma, relit, scaled
 from gpen_client.types import Pixels, RestoreParams
 
-# Denoising at 100 removes what is up to twice as strong as the noise measured, and at least this many grey
-# levels of white noise; colour noise is coarser and harms more, so that it is met half as hard again.
+# Denoising at 100 removes what is up to so many times as strong as the noise measured in each band, finest
+# first: the coarser ones model cheeks, which turn to plastic without them. At least this many grey levels of
+# white noise go; colour noise is coarser and harms more, so that it is met half as hard again in every band.
 _DENOISE_LEVELS = 4
-_DENOISE_GAIN = 2.0
+_DENOISE_GAINS = (2.0, 1.6, 1.0, 0.6)
+_DENOISE_GAINS_CHROMA = (3.0, 3.0, 3.0, 3.0)
 _DENOISE_FLOOR = 2.5
-_DENOISE_CHROMA = 1.5
-# Sharpening at 100: the unsharp mask's weight and radius, the neighbourhood whose extremes bound it, and by
-# how many grey levels it may go beyond them.
+# Sharpening at 100: the unsharp mask's weight and radius, how many times the noise what it lifts has to stand
+# out (the two finest bands hold its noise), the neighbourhood whose extremes bound it, and by how many grey
+# levels it may go beyond them.
 _SHARPEN_WEIGHT = 2.0
 _SHARPEN_SIGMA = 1.2
+_SHARPEN_NOISE = 1.5
+_SHARPEN_BAND = 1
 _SHARPEN_WINDOW = np.ones((5, 5), np.uint8)
 _SHARPEN_SLACK = 4.0
 # Local contrast: the added share of each band, finest first, and the band strength past which an edge is
@@ -100,10 +104,10 @@ def denoised(picture: Picture, wanted: Adjustments) -> Picture:
     """Noise taken away from luma and chroma, edges kept."""
     channels = noise.split(picture)
     for index, measured in enumerate((wanted.luma_noise, *wanted.chroma_noise)):
-        gain = _DENOISE_GAIN * (_DENOISE_CHROMA if index else 1)
+        gains = _DENOISE_GAINS_CHROMA if index else _DENOISE_GAINS
         amounts = [
             gain * wanted.denoise * max(sigma, _DENOISE_FLOOR * white)
-            for sigma, white in zip(measured, noise.WHITE_NOISE, strict=True)
+            for gain, sigma, white in zip(gains, measured, noise.WHITE_NOISE, strict=True)
         ]
         channels[index] = noise.denoise(channels[index], amounts)
     return noise.merged(channels)
@@ -123,7 +127,9 @@ def detailed(picture: Picture, wanted: Adjustments) -> Picture:
 def sharpened(picture: Picture, wanted: Adjustments) -> Picture:
     """Edges made steeper, but hardly brighter or darker than what lies on either side: no halo."""
     old = luma(picture)
-    steeper = old + _SHARPEN_WEIGHT * wanted.sharpen * (old - cv2.GaussianBlur(old, (0, 0), _SHARPEN_SIGMA))
+    sigma = _SHARPEN_NOISE * float(np.hypot(*wanted.luma_noise[: _SHARPEN_BAND + 1]))
+    edges = noise.shrink(old - cv2.GaussianBlur(old, (0, 0), _SHARPEN_SIGMA), _SHARPEN_BAND, sigma)
+    steeper = old + np.float32(_SHARPEN_WEIGHT * wanted.sharpen) * edges
     slack = _SHARPEN_SLACK * wanted.sharpen
     lowest = cv2.erode(old, _SHARPEN_WINDOW, borderType=cv2.BORDER_REPLICATE) - slack
     highest = cv2.dilate(old, _SHARPEN_WINDOW, borderType=cv2.BORDER_REPLICATE) + slack
@@ -172,7 +178,7 @@ def _measured(image: Pixels, params: RestoreParams) -> Adjustments:
     """`params` as shares of 1, with the picture's noise where a step needs to know it."""
     luma_noise: tuple[float, ...] = ()
     chroma_noise: tuple[tuple[float, ...], ...] = ()
-    if params.denoise or params.detail_enhance:
+    if params.denoise or params.detail_enhance or params.sharpen:
         channels = _sample(image)
         luma_noise = noise.measure(channels[0], _DENOISE_LEVELS)
         chroma_noise = tuple(noise.measure(channel, _DENOISE_LEVELS) for channel in channels[1:])

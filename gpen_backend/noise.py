@@ -35,6 +35,8 @@ _WINDOWS = (5, 7, 11, 15)
 # a window is this share of its sigma there (by simulation).
 _FLAT = 0.10
 _FLAT_SHARE = 0.80
+# Windows overlap: every third in either direction tells as much, and sorts nine times as fast, px.
+_STRIDE = 3
 # Clipped pixels carry no noise.
 _DARKEST, _BRIGHTEST = 6.0, 249.0
 
@@ -71,12 +73,12 @@ def bands(channel: Channel, levels: int) -> tuple[list[Channel], Channel]:
 
 def measure(channel: Channel, levels: int) -> tuple[float, ...]:
     """Sigma of the noise in each band of a channel, finest first, in grey levels; 0 where nothing tells."""
-    local_mean = cv2.blur(channel, (_WINDOWS[0], _WINDOWS[0]))
+    local_mean = cv2.blur(channel, (_WINDOWS[0], _WINDOWS[0]))[::_STRIDE, ::_STRIDE]
     useful = (local_mean > _DARKEST) & (local_mean < _BRIGHTEST)
     if not useful.any():
         return (0.0,) * levels
     return tuple(
-        float(np.sqrt(np.quantile(_energy(band, level)[useful], _FLAT))) / _FLAT_SHARE
+        float(np.sqrt(np.quantile(_energy(band, level)[::_STRIDE, ::_STRIDE][useful], _FLAT))) / _FLAT_SHARE
         for level, band in enumerate(bands(channel, levels)[0])
     )
 
@@ -86,8 +88,8 @@ def shrink(band: Channel, level: int, sigma: float) -> Channel:
     if sigma <= 0:
         return band
     energy = _energy(band, level)
-    shrunk: Channel = band * (np.maximum(energy - sigma**2, 0) / (energy + np.float32(1e-6)))
-    return shrunk
+    kept = np.maximum(energy - np.float32(sigma**2), 0)
+    return cv2.multiply(band, cv2.divide(kept, energy + np.float32(1e-6)))  # type: ignore[return-value]
 
 
 def denoise(channel: Channel, sigmas: Sequence[float]) -> Channel:

@@ -24,9 +24,9 @@ _SMALL_SIDE = 128
 # these values of it tone begins to be the network's, and is its alone. By bench/seams.py.
 _DEPTH_SIGMA = 0.1
 _DEPTH_FROM, _DEPTH_TO = 0.5, 0.95
-# A shift of tone up to this many grey levels fades out towards black and white, so that it clips nothing and
-# lifts no black. From 32 on (255 / 8) the fading would turn the order of tones around: the rest comes plain.
-_GENTLE = 20.0
+# A shift of L up to so much fades out towards black and white, so that it clips nothing and lifts no black.
+# From 12 on (100 / 8) the fading would turn the order of tones around: the rest comes plain.
+_GENTLE = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +50,15 @@ def toned(before: Pixels, after: Pixels, mask: Plane, tone: Tone) -> Plane:
     before, after: (S, S, 3) uint8 RGB. mask: (S, S) float32. Returns (S, S, 3) float32 in [0, 255].
     """
     side = min(_SMALL_SIDE, after.shape[0])
-    low_before, low_after = _low(before, side), _low(after, side)
-    lab_after = _lab(low_after)
-    change = _change(_lab(low_before) - lab_after, _small(mask, side), tone)
-    wanted = cv2.cvtColor(lab_after + change, cv2.COLOR_Lab2RGB).clip(0, 1)
+    plain = after.astype(np.float32)
+    lab = _lab(plain)
+    change = _change(_low(_lab_of(before, side)) - _low(_lab_of(after, side)), _small(mask, side), tone)
+    if not change.any():
+        return plain
+    light, a, b = cv2.split(_enlarged(change, after.shape[0]))
+    changed = cv2.add(lab, cv2.merge([_faded(lab[..., 0], light, side), a, b]))
     # LAB and back costs OpenCV half a grey level, the same with and without the change.
-    unchanged = cv2.cvtColor(lab_after, cv2.COLOR_Lab2RGB).clip(0, 1)
-    shift = np.float32(255) * (wanted - unchanged)
-    shifted = _shifted(after.astype(np.float32), shift.clip(-_GENTLE, _GENTLE))
-    # What has faded in a texture is missing in its mean.
-    missing = shift - np.float32(255) * (_low(shifted, side) - low_after)
-    return (shifted + _enlarged(missing, shifted)).clip(0, 255)  # type: ignore[no-any-return]
+    return (plain + _rgb(changed) - _rgb(lab)).clip(0, 255)  # type: ignore[no-any-return]
 
 
 def _change(difference: Plane, mask: Plane, tone: Tone) -> Plane:
@@ -88,28 +86,35 @@ def _depth(mask: Plane) -> Plane:
     return t * t * (3 - 2 * t)  # type: ignore[no-any-return]
 
 
-def _shifted(picture: Plane, shift: Plane) -> Plane:
-    """`picture` in [0, 255] plus `shift` in grey levels, less and less of it near black and white."""
-    centred = cv2.addWeighted(picture, 2 / 255, picture, 0, -1)
-    square = cv2.multiply(centred, centred)
-    room = 1 - cv2.multiply(square, square)
-    return picture + cv2.multiply(room, _enlarged(shift, picture))  # type: ignore[no-any-return]
+def _faded(lightness: Plane, shift: Plane, side: int) -> Plane:
+    """`shift` of L, less of it where `lightness` is near black or white, and as much on the average."""
+    square = np.square(lightness * np.float32(0.02) - 1)
+    less = square * square * shift.clip(-_GENTLE, _GENTLE)
+    return shift - less + _enlarged(_low(_small(less, side)), len(less))  # type: ignore[no-any-return]
 
 
-def _enlarged(small: Plane, like: Plane) -> Plane:
-    return cv2.resize(small, like.shape[1::-1], interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
-
-
-def _low(pixels: Pixels | Plane, side: int) -> Plane:
-    """Tone and colour of `pixels` (S, S, 3) without texture: (side, side, 3) float32 in [0, 1]."""
-    small = _small(pixels, side).astype(np.float32) * np.float32(1 / 255)
-    return cv2.GaussianBlur(small, (0, 0), _LOW_SIGMA * side)  # type: ignore[return-value]
+def _enlarged(small: Plane, side: int) -> Plane:
+    return cv2.resize(small, (side, side), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
 
 
 def _small(pixels: NDArray[np.uint8] | Plane, side: int) -> Plane:
     return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
-def _lab(share: Plane) -> Plane:
-    """(H, W, 3) RGB in [0, 1] as CIE LAB, L in [0, 100]."""
-    return cv2.cvtColor(share, cv2.COLOR_RGB2Lab)  # type: ignore[return-value]
+def _low(small: Plane) -> Plane:
+    """Tone and colour of a picture of any channels, without its texture."""
+    return cv2.GaussianBlur(small, (0, 0), _LOW_SIGMA * len(small))  # type: ignore[return-value]
+
+
+def _lab_of(pixels: Pixels, side: int) -> Plane:
+    return _lab(_small(pixels, side).astype(np.float32))
+
+
+def _lab(picture: Plane) -> Plane:
+    """(H, W, 3) RGB in [0, 255] as CIE LAB, L in [0, 100]."""
+    return cv2.cvtColor(picture * np.float32(1 / 255), cv2.COLOR_RGB2Lab)  # type: ignore[return-value]
+
+
+def _rgb(lab: Plane) -> Plane:
+    """(H, W, 3) CIE LAB as RGB in [0, 255]."""
+    return cv2.cvtColor(lab, cv2.COLOR_Lab2RGB).clip(0, 1) * np.float32(255)

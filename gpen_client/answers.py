@@ -65,8 +65,9 @@ def _timings_ms(response: InferResponse) -> dict[str, float]:
     timings = {}
     for name, value in response.parameters.items():
         if name.endswith("_ms"):
-            if isinstance(value, bool | str):
-                raise BackendProtocolError(f"the backend's {name[:_MAX_TEXT]!r} is not a number")
+            # The wire has refused NaN and infinity already.
+            if isinstance(value, bool | str) or value < 0:
+                raise BackendProtocolError(f"the backend's {name[:_MAX_TEXT]!r} is not a duration")
             timings[name.removesuffix("_ms")] = float(value)
     return timings
 

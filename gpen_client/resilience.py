@@ -97,8 +97,8 @@ class Breaker:
 
     `closed` until `failures` calls in a row have failed; then `open`, so that every call is refused for
     `cool_down_s`; then `half-open`: one call goes through as a probe. Its success closes the breaker, its
-    failure opens it again. A probe that is not back after another `cool_down_s` is joined by the next one, for
-    nobody should wait on a connection that hangs.
+    failure opens it again. A probe that is not back after another `cool_down_s` is joined by the next one,
+    for nobody should wait on a connection that hangs.
 
     Each call takes a permit from `admit` and hands it back, once, with its outcome. Calls that began before
     the state changed tell nothing about it: their outcomes are passed over.

@@ -50,10 +50,11 @@ def astronaut() -> Pixels:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_checkpoint_is_fetched() -> Iterator[None]:
-    """Tests never ask the network for checkpoints, nor do the processes that they start."""
+def nothing_is_fetched_or_kept() -> Iterator[None]:
+    """Tests never ask the network for checkpoints, nor keep results, nor do the processes that they start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GPEN_BACKEND_FETCH", "off")
+        patch.setenv("GATEWAY_CACHE", "off")
         for name in ("GPEN_MODELS_MIRROR", "GPEN_BACKEND_ENGINE"):
             patch.delenv(name, raising=False)
         yield
@@ -98,7 +99,7 @@ class _FileHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: FileServer
 
-    def do_GET(self) -> None:  # noqa: N802 - http.server wants it so
+    def do_GET(self) -> None:
         self.close_connection = True
         name = self.path.strip("/")
         self.server.requests.append((name, dict(self.headers)))
@@ -164,7 +165,7 @@ def _server_process(
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "GPEN_"))}
     with subprocess.Popen(
         command,
-        env={**inherited, "GPEN_BACKEND_FETCH": "off", **environment},
+        env={**inherited, "GPEN_BACKEND_FETCH": "off", "GATEWAY_CACHE": "off", **environment},
         cwd=folder,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,5 +1,6 @@
 """The cache as requests see it: tiers, the nearest first."""
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -8,11 +9,15 @@ from gateway.cache.entry import Corrupt, pack, unpack
 
 logger = logging.getLogger(__name__)
 
+_MOST_WRITING = 32
+
 
 class Store(Protocol):
     """Where entries are kept. Never raises for what its medium does."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
 
     async def get(self, key: str) -> bytes | None:
         """The entry of `key`, or None."""
@@ -32,6 +37,7 @@ class Cache:
 
     def __init__(self, tiers: Sequence[Store]) -> None:
         self._tiers = tuple(tiers)
+        self._writing: set[asyncio.Task[None]] = set()
 
     @property
     def on(self) -> bool:
@@ -56,14 +62,26 @@ class Cache:
         return None
 
     async def put(self, key: str, head: Mapping[str, Any], body: bytes) -> None:
-        """Keeps `head` and `body` under `key`, in every tier."""
+        """Keeps `head` and `body` under `key`: in the nearest tier at once, in the others soon."""
         if not self._tiers:
             return
         entry = pack(head, body)
-        for tier in self._tiers:
-            await tier.put(key, entry)
+        nearest, *others = self._tiers
+        await nearest.put(key, entry)
+        # A medium that does not keep up costs entries, not memory.
+        if others and len(self._writing) < _MOST_WRITING:
+            writing = asyncio.create_task(_put_all(others, key, entry))
+            self._writing.add(writing)
+            writing.add_done_callback(self._writing.discard)
 
     async def close(self) -> None:
-        """Lets go of all media."""
+        """Writes what is left to write and lets go of all media."""
+        if self._writing:
+            await asyncio.wait(self._writing)
         for tier in self._tiers:
             await tier.close()
+
+
+async def _put_all(tiers: Sequence[Store], key: str, entry: bytes) -> None:
+    for tier in tiers:
+        await tier.put(key, entry)

@@ -1,7 +1,6 @@
 """The single call."""
 
 import base64
-import hashlib
 import re
 
 from fastapi import APIRouter, Request
@@ -10,7 +9,7 @@ from starlette.responses import Response
 from gateway.enhance import Enhanced
 from gateway.gateway import Gateway
 from gateway.intake import take_in
-from gateway.negotiation import accepted
+from gateway.negotiation import accepted, is_known
 from gateway.openapi import BACKEND_ERRORS, UPLOAD_ERRORS, picture_body, picture_responses
 from gateway.params import EnhanceParams
 from gateway.schemas import EnhanceAnswer
@@ -44,6 +43,9 @@ async def enhance(request: Request) -> Response:
         return await gateway.enhancer.enhance(picture, params, own_id, deadline, wanted.output_format)
 
     enhanced = await take_in(request, gateway, EnhanceParams, work)
+    etag = _json_etag(enhanced) if wanted.json else f'"{enhanced.etag}"'
+    if is_known(etag, request.headers.get("if-none-match")):
+        return Response(status_code=304, headers=_headers(enhanced, etag))
     return await _as_json(enhanced, gateway) if wanted.json else _as_picture(enhanced)
 
 
@@ -51,15 +53,13 @@ def _as_picture(enhanced: Enhanced) -> Response:
     return Response(
         enhanced.image,
         media_type=f"image/{enhanced.output_format}",
-        headers={**_headers(enhanced), "ETag": f'"{_digest(enhanced.image)}"'},
+        headers=_headers(enhanced, f'"{enhanced.etag}"'),
     )
 
 
 async def _as_json(enhanced: Enhanced, gateway: Gateway) -> Response:
     answer = await gateway.threads.run(_answer_json, enhanced)
-    # Weak: two answers of the same picture differ in their timings.
-    headers = {**_headers(enhanced), "ETag": f'W/"{_digest(enhanced.image)}"'}
-    return Response(answer, media_type="application/json", headers=headers)
+    return Response(answer, media_type="application/json", headers=_headers(enhanced, _json_etag(enhanced)))
 
 
 def _answer_json(enhanced: Enhanced) -> bytes:
@@ -71,12 +71,19 @@ def _answer_json(enhanced: Enhanced) -> bytes:
     return answer.model_dump_json().encode()
 
 
-def _headers(enhanced: Enhanced) -> dict[str, str]:
+def _json_etag(enhanced: Enhanced) -> str:
+    # Weak: two answers of the same picture differ in their timings.
+    return f'W/"{enhanced.etag}-json"'
+
+
+def _headers(enhanced: Enhanced, etag: str) -> dict[str, str]:
     report = enhanced.report
     return {
         "Vary": "Accept",
         "Server-Timing": server_timing(report.timings_ms),
-        "X-Cache": "off",
+        "Cache-Control": "private, no-cache",
+        "ETag": etag,
+        "X-Cache": enhanced.cache,
         "X-GPEN-Engine": _header_text(report.engine),
         "X-GPEN-Model": _header_text(report.model),
         "X-Faces": str(len(report.faces)),
@@ -86,7 +93,3 @@ def _headers(enhanced: Enhanced) -> dict[str, str]:
 def _header_text(words: str) -> str:
     """A backend's own words, as a header can carry them."""
     return re.sub(r"[^ -~]", "?", words)[:_MAX_HEADER_TEXT]
-
-
-def _digest(image: bytes) -> str:
-    return hashlib.sha256(image).hexdigest()[:32]

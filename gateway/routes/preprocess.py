@@ -43,7 +43,7 @@ async def preprocess(request: Request) -> Response:
     headers = {
         "Vary": "Accept",
         "Server-Timing": server_timing(portrait.report.timings_ms),
-        "X-Cache": "off",
+        "X-Cache": portrait.cache,
         "X-Faces": "0" if portrait.report.face is None else "1",
     }
     if wanted.json:

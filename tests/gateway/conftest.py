@@ -124,7 +124,9 @@ class EchoBackend:
         self.asked.append(asked)
         self.request_ids.append(request.headers.get("X-Request-ID"))
         told = {"engine": self.engine, "model": request.url.path.split("/")[3], **self.parameters}
-        answer = InferResponse("", [Tensor("image", asked.tensor("image"))], told, asked.id)
+        upscale = int(asked.parameters.get("upscale", 1))
+        pixels = asked.tensor("image").repeat(upscale, axis=1).repeat(upscale, axis=2)
+        answer = InferResponse("", [Tensor("image", pixels)], told, asked.id)
         headers, body = encode_response(answer, binary=True)
         return httpx.Response(200, headers=headers, content=body)
 

@@ -24,6 +24,7 @@ from gpen_client.errors import (
     BackendUnavailable,
     ModelNotFound,
 )
+from gpen_client.resilience import Resilience
 from gpen_client.types import ModelInfo, Restored, RestoreParams
 from gpen_client.wire import InferResponse, Tensor, decode_request, encode_response, header_length
 
@@ -33,6 +34,8 @@ IMAGE = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
 OUR_PARAMETERS = {
     "engine": "torch", "model": "gpen-bfr-512", "faces": 2, "batch_size": 3, "align_ms": 1.5, "network_ms": 20
 }  # fmt: skip
+# What is tested here is one attempt; test_attempts.py has the others.
+ONCE = Resilience(attempts=1)
 
 
 @dataclass(frozen=True)
@@ -110,12 +113,12 @@ async def restore(client: GpenClient, **changes: Any) -> Restored:
 
 
 async def restore_from(answer: Answer, **changes: Any) -> Restored:
-    async with serving(answer) as url, GpenClient(url) as client:
+    async with serving(answer) as url, GpenClient(url, resilience=ONCE) as client:
         return await restore(client, **changes)
 
 
 def mocked(handler: Callable[[httpx.Request], httpx.Response]) -> GpenClient:
-    return GpenClient("http://backend", transport=httpx.MockTransport(handler))
+    return GpenClient("http://backend", transport=httpx.MockTransport(handler), resilience=ONCE)
 
 
 def answering(response: InferResponse, binary: bool = True) -> GpenClient:
@@ -278,7 +281,9 @@ async def test_a_model_is_described():
         assert await client.model("ours") == ModelInfo(
             "ours", ready=True, engine="onnx", size=512, default=True
         )
-        assert await client.model("theirs") == ModelInfo("theirs", ready=False, engine="unknown")
+        theirs = await client.model("theirs")
+        assert (theirs.ready, theirs.engine, theirs.size) == (False, "unknown", None)
+        assert "loading" in (theirs.reason or "")
 
 
 async def test_an_unknown_model_is_not_found_with_the_backends_advice():
@@ -508,6 +513,7 @@ PICTURE = [Tensor("image", IMAGE[np.newaxis])]
         (InferResponse("m", PICTURE, OUR_PARAMETERS | {"faces": True}), "faces"),
         (InferResponse("m", PICTURE, OUR_PARAMETERS | {"batch_size": 1.5}), "batch_size"),
         (InferResponse("m", PICTURE, OUR_PARAMETERS | {"network_ms": "fast"}), "network_ms"),
+        (InferResponse("m", PICTURE, OUR_PARAMETERS | {"network_ms": -1.0}), "network_ms"),
     ],
 )
 async def test_an_answer_to_another_question_is_refused(answer, said):
@@ -566,7 +572,7 @@ STATUSES = [
     (422, BackendRejected),
     (429, BackendBusy),
     (500, BackendProtocolError),
-    (502, BackendProtocolError),
+    (502, BackendUnavailable),
     (503, BackendUnavailable),
     (504, BackendProtocolError),
     (302, BackendProtocolError),

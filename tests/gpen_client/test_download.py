@@ -29,7 +29,8 @@ from gpen_client.download.errors import Passing
 
 NAME = "model.pth"
 CONTENT = bytes(range(256)) * 4096
-HALF = len(CONTENT) // 2
+SIZE = len(CONTENT)
+HALF = SIZE // 2
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 QUICK = Patience(connect_s=1, stall_s=0.4, attempts=3, pause_s=0.01)
 
@@ -42,7 +43,7 @@ def server(file_server):
 
 @pytest.fixture
 def fetch(server, tmp_path):
-    def run(sha256=SHA256, size=len(CONTENT), urls=None, **options):
+    def run(sha256=SHA256, size=SIZE, urls=None, **options):
         remote = Remote(NAME, urls or (f"{server.url}/{NAME}",), sha256, size, 2 * len(CONTENT))
         return download(remote, tmp_path, **{"patience": QUICK, **options})
 
@@ -57,7 +58,11 @@ def half_then(end, handler, content):
     end(handler)
 
 
-break_off = partial(half_then, lambda handler: handler.reset())
+def break_off(handler, content):
+    """A reset may take along what the client has not read yet."""
+    half_then(lambda handler: (time.sleep(0.1), handler.reset()), handler, content)
+
+
 stall = partial(half_then, lambda handler: handler.stall())
 close_early = partial(half_then, lambda handler: None)
 
@@ -88,12 +93,13 @@ def test_what_broke_off_is_taken_up_where_it_was(fetch, server, fault, sha256):
     assert fetch(sha256=sha256).path.read_bytes() == CONTENT
     first, second = (headers for _, headers in server.requests)
     assert "Range" not in first
-    assert second["Range"] == f"bytes={HALF}-"
+    if fault is not break_off:
+        assert second["Range"] == f"bytes={HALF}-"
     assert second["If-Range"]
 
 
 def test_the_next_process_takes_it_up_too(fetch, server, tmp_path):
-    server.faults = [break_off] * 3
+    server.faults = [close_early] * 3
     with pytest.raises(Interrupted, match="broke off"):
         fetch()
     assert not (tmp_path / NAME).exists()
@@ -334,7 +340,7 @@ def test_a_disk_that_fills_up_is_told(fetch, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Partial, "begin", full)
-    with pytest.raises(NoSpace, match="no room of model.pth"):
+    with pytest.raises(NoSpace, match=r"no room of model\.pth"):
         fetch()
 
 

@@ -243,11 +243,21 @@ def told(portrait):
     landmarks5 = portrait.face.landmarks5.ravel().tolist()
     quality, plan = portrait.quality, portrait.light_plan
     return [
-        *portrait.matrix.ravel(), *landmarks5, *portrait.face.bbox, portrait.off_centre_px,
-        portrait.short_edge, portrait.light_before.mean, portrait.light_before.spread, portrait.light_after.mean,
-        portrait.light_after.spread, plan.gamma, plan.clahe_weight, plan.clip_limit,
-        quality.interocular_px, quality.noise_sigma,
-    ]  # fmt: skip
+        *portrait.matrix.ravel(),
+        *landmarks5,
+        *portrait.face.bbox,
+        portrait.off_centre_px,
+        portrait.short_edge,
+        portrait.light_before.mean,
+        portrait.light_before.spread,
+        portrait.light_after.mean,
+        portrait.light_after.spread,
+        plan.gamma,
+        plan.clahe_weight,
+        plan.clip_limit,
+        quality.interocular_px,
+        quality.noise_sigma,
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,83 @@
+"""Enhancing, remembered: the same bytes and parameters on the same model give the same answer."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from gateway.cache import Cache, SingleFlight, cache_key
+from gateway.cache.key import picture_digest
+from gateway.enhance import Enhanced, Enhancer
+from gateway.errors import DeadlinePassed
+from gateway.params import EnhanceParams
+from gateway.photo import OutputFormat
+from gateway.schemas import EnhanceReport
+from gateway.service.threads import PixelThreads
+from gateway.timings import Timings
+
+# Parameters that decide how long a request may take, not what comes out.
+_NO_MATTER = {"timeout_s"}
+
+
+class CachedEnhancer:
+    """An Enhancer whose results are kept, and whose identical concurrent requests are one."""
+
+    def __init__(self, enhancer: Enhancer, cache: Cache, threads: PixelThreads) -> None:
+        self.preprocess = enhancer.preprocess
+        self._enhancer = enhancer
+        self._cache = cache
+        self._threads = threads
+        self._flights: SingleFlight[Enhanced] = SingleFlight()
+
+    async def enhance(
+        self,
+        data: bytes,
+        params: EnhanceParams,
+        request_id: str,
+        deadline: float,
+        accepted: OutputFormat | None = None,
+    ) -> Enhanced:
+        """As `Enhancer.enhance`; the result tells its `etag`, and whether it was kept from before."""
+        timings = Timings()
+        key = await self._key(data, params, deadline, accepted)
+
+        async def make() -> Enhanced:
+            if found := await self._cache.get(key):
+                head, image = found
+                return _kept(head, image, timings)
+            made = await self._enhancer.enhance(data, params, request_id, deadline, accepted)
+            head, image = _to_keep(made)
+            await self._cache.put(key, head, image)
+            return replace(made, cache="miss")
+
+        if not self._cache.on:
+            made = await self._enhancer.enhance(data, params, request_id, deadline, accepted)
+            return replace(made, etag=key[:32])
+        while True:
+            try:
+                return replace(await self._flights.run(key, make), etag=key[:32])
+            except DeadlinePassed:
+                # It may have been the deadline of whoever asked first.
+                if time.monotonic() >= deadline:
+                    raise
+
+    async def _key(
+        self, data: bytes, params: EnhanceParams, deadline: float, accepted: OutputFormat | None
+    ) -> str:
+        model = await self._enhancer.choose_model(params, deadline)
+        depends_on = {
+            "params": params.model_dump(mode="json", exclude=_NO_MATTER),
+            "accepted": accepted,
+            "model": [model.name, model.engine, model.size],
+            "finder": self._enhancer.finder_name,
+        }
+        return cache_key("enhanced", await self._threads.run(picture_digest, data), depends_on)
+
+
+def _to_keep(enhanced: Enhanced) -> tuple[dict[str, Any], bytes]:
+    head = {"format": enhanced.output_format, "report": enhanced.report.model_dump(mode="json")}
+    return head, enhanced.image
+
+
+def _kept(head: dict[str, Any], image: bytes, timings: Timings) -> Enhanced:
+    report = EnhanceReport.model_validate({**head["report"], "timings_ms": timings.with_total()})
+    return Enhanced(image, head["format"], report, cache="hit")

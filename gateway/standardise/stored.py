@@ -1,0 +1,67 @@
+"""A standardised portrait as bytes, so that other parameters of GPEN need not standardise again."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from gateway.faces import Face, Pose
+from gateway.standardise.light import Light, LightPlan
+from gateway.standardise.portrait import Portrait
+from gateway.standardise.quality import Quality
+
+
+def to_stored(portrait: Portrait) -> tuple[dict[str, Any], bytes]:
+    """`portrait` as a head, which JSON can write, and its pixels."""
+    head = {
+        "shape": portrait.pixels.shape,
+        "matrix": portrait.matrix.tolist(),
+        "faces": [_face_to_stored(face) for face in portrait.faces],
+        "has_face": portrait.face is not None,
+        "off_centre_px": portrait.off_centre_px,
+        "short_edge": portrait.short_edge,
+        "light_before": asdict(portrait.light_before),
+        "light_after": asdict(portrait.light_after),
+        "light_plan": asdict(portrait.light_plan),
+        "quality": asdict(portrait.quality),
+        "warnings": portrait.warnings,
+    }
+    return head, portrait.pixels.tobytes()
+
+
+def from_stored(head: dict[str, Any], pixels: bytes) -> Portrait:
+    """The portrait of `to_stored`."""
+    faces = tuple(_face_from_stored(face) for face in head["faces"])
+    return Portrait(
+        pixels=np.frombuffer(pixels, np.uint8).reshape(head["shape"]),
+        matrix=np.array(head["matrix"], np.float64),
+        # The face that a portrait is centred on is the first of its faces.
+        face=faces[0] if head["has_face"] else None,
+        faces=faces,
+        off_centre_px=head["off_centre_px"],
+        short_edge=head["short_edge"],
+        light_before=Light(**head["light_before"]),
+        light_after=Light(**head["light_after"]),
+        light_plan=LightPlan(**head["light_plan"]),
+        quality=Quality(**head["quality"]),
+        warnings=tuple(head["warnings"]),
+    )
+
+
+def _face_to_stored(face: Face) -> dict[str, Any]:
+    return {
+        "bbox": face.bbox,
+        "landmarks5": face.landmarks5.tolist(),
+        "score": face.score,
+        "pose": face.pose and asdict(face.pose),
+    }
+
+
+def _face_from_stored(face: dict[str, Any]) -> Face:
+    x0, y0, x1, y1 = face["bbox"]
+    return Face(
+        bbox=(x0, y0, x1, y1),
+        landmarks5=np.array(face["landmarks5"], np.float32),
+        score=face["score"],
+        pose=face["pose"] and Pose(**face["pose"]),
+    )

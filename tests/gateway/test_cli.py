@@ -1,0 +1,80 @@
+"""The console command as people type it."""
+
+import subprocess
+import sys
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from gateway import __version__
+from gateway.cli import main
+
+COMMAND = [sys.executable, "-m", "gateway"]
+
+
+def run(*arguments: str, **environment: str) -> tuple[int, str]:
+    """Exit status, and everything that was printed."""
+    outcome = CliRunner(env=environment).invoke(main, arguments)
+    return outcome.exit_code, outcome.output
+
+
+def test_the_version_is_told():
+    assert run("--version") == (0, f"gpen-gateway, version {__version__}\n")
+
+
+@pytest.mark.parametrize("command", main.commands)
+def test_every_command_explains_itself(command):
+    for option in ("-h", "--help"):
+        status, text = run(command, option)
+        assert status == 0
+        assert text.startswith(f"Usage: main {command}")
+    assert command in run("--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("command", "variable", "value"),
+    [
+        ("serve", "GATEWAY_PORT", "no"),
+        ("serve", "GATEWAY_LOG_LEVEL", "loud"),
+        ("serve", "GATEWAY_FACE_FINDER", "dlib"),
+        ("serve", "GATEWAY_BACKEND_URL", "gpen:9000/"),
+        ("serve", "GPEN_BACKEND_ENGINE", "magic"),
+        ("backend", "GPEN_BACKEND_ENGINE", "magic"),
+        ("backend", "GPEN_BACKEND_PORT", "-1"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_ends_the_command(command, variable, value):
+    status, text = run(command, "--port", "0", **{variable: value})
+    assert status == 2
+    assert f"{variable}='{value}' is not valid" in text
+    assert "Traceback" not in text
+
+
+def test_a_port_that_is_none_is_refused():
+    status, text = run("serve", "--port", "70000")
+    assert status == 2
+    assert "70000" in text
+
+
+def test_python_dash_m_is_the_command():
+    text = subprocess.check_output([*COMMAND, "--help"], text=True)
+    assert text.startswith("Usage: gpen-gateway ")
+
+
+def test_the_backend_serves_alone(server_process, tmp_path):
+    environment = {"GPEN_BACKEND_ENGINE": "classical", "GPEN_MODELS_DIR": str(tmp_path)}
+    with server_process([*COMMAND, "backend", "--port", "0"], environment, tmp_path) as url:
+        assert httpx.get(f"{url}/v2/health/live").is_success
+
+
+def test_options_win_over_the_environment(server_process, tmp_path):
+    environment = {
+        "GATEWAY_FACE_FINDER": "haar",
+        "GPEN_BACKEND_ENGINE": "classical",
+        "GPEN_MODELS_DIR": str(tmp_path),
+        "GATEWAY_HOST": "203.0.113.7",
+        "GATEWAY_PORT": "1",
+    }
+    with server_process([*COMMAND, "serve", "--host", "127.0.0.1", "--port", "0"], environment) as url:
+        assert httpx.get(f"{url}/healthz").json() == {"status": "ok", "version": __version__}
