@@ -6,12 +6,14 @@ A table stands between `<!-- generated: NAME -->` and `<!-- end -->`.
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
 from gateway import errors
 from gateway.params import EnhanceParams
 from gateway.settings import GROUPS, settings_table
+from gpen_backend.catalog import KNOWN_MODELS
 from gpen_backend.settings import BackendSettings
 
 DOCS = Path(__file__).parent
@@ -23,10 +25,24 @@ def generated(text: str) -> str:
     tables = {
         "gateway-settings": lambda: settings_table(GROUPS),
         "backend-settings": lambda: settings_table((BackendSettings,)),
+        "checkpoints": checkpoints_table,
         "errors": errors_table,
         "parameters": lambda: parameters_table(EnhanceParams),
     }
     return _MARKED.sub(lambda match: match[1] + tables[match[2]]() + match[3], text)
+
+
+def checkpoints_table() -> str:
+    """Every published file of a checkpoint."""
+    rows = ["| model | task | file | size | sha256 | from |", "| --- | --- | --- | --- | --- | --- |"]
+    for model in KNOWN_MODELS.values():
+        for file in (file for file in model.files if file.urls):
+            names = ", ".join(f"`{name}`" for name in (file.name, *file.aliases))
+            size = f"{file.size:,} B" if file.size else f"about {model.parameters * 4e-6:.0f} MB"
+            links = ", ".join(f"[{urlsplit(url).hostname}]({url})" for url in file.urls)
+            digest = f"`{file.sha256}`" if file.sha256 else "recorded at first use"
+            rows.append(f"| `{model.name}` | {model.task} | {names} | {size} | {digest} | {links} |")
+    return "\n".join(rows) + "\n"
 
 
 def errors_table() -> str:

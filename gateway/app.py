@@ -5,15 +5,21 @@ uvicorn --factory gateway.app:create_app
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
+from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.middleware.cors import CORSMiddleware
 
 from gateway import __version__
 from gateway.faces import FaceFinder
+from gateway.errors import MissingKey, RateExceeded, RevokedKey
 from gateway.gateway import running
-from gateway.routes import enhance, health, models, preprocess
+from gateway.openapi import error_responses, with_image_url
+from gateway.routes import batch, enhance, health, models, preprocess
+from gateway.service.access import Access
+from gateway.service.keys import KeyRing
 from gateway.service.middleware import BodyLimit, RequestId, SecurityHeaders
 from gateway.service.problem import install_problem_handlers
 from gateway.settings import Settings
@@ -33,8 +39,11 @@ def create_app(
     """The gateway's app. settings: read from the environment where None.
 
     finder, transport: a face finder and a way to the backend in place of those that the settings would make.
+    Raises KeysUnusable where there is to be a keys file and is none.
     """
     chosen = settings or Settings()
+    access = chosen.access
+    keyring = KeyRing(access.keys_file) if access.keys_file else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -50,19 +59,38 @@ def create_app(
         # A redirect would be an answer that is neither a success nor a problem document.
         redirect_slashes=False,
     )
-    for routes in (enhance, preprocess, models, health):
-        app.include_router(routes.router)
+    app.include_router(health.router)
+    for routes in (enhance, preprocess, batch, models):
+        app.include_router(routes.router, **(_keyed() if keyring else {}))
+    if chosen.fetch.image_url == "on":
+        with_image_url(app)
     install_problem_handlers(app)
+    if keyring or access.rate or access.concurrency:
+        app.add_middleware(Access, settings=access, keyring=keyring)
     if chosen.server.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=chosen.server.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
-            expose_headers=["ETag", "Retry-After", "Server-Timing", "X-Cache", "X-Faces", "X-GPEN-Engine",
-                            "X-GPEN-Model", "X-Request-ID"],
+            expose_headers=["ETag", "RateLimit", "RateLimit-Policy", "Retry-After", "Server-Timing",
+                            "X-Cache", "X-Faces", "X-GPEN-Engine", "X-GPEN-Model", "X-Request-ID"],
         )  # fmt: skip
-    app.add_middleware(BodyLimit, max_bytes=chosen.limits.max_body_bytes)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=chosen.limits.max_body_bytes,
+        own={batch.PATH: chosen.batch.batch_max_bytes},
+    )
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestId)
     return app
+
+
+def _keyed() -> dict[str, Any]:
+    """What `include_router` needs so that the documentation asks for a key; `Access` is what checks it."""
+    bearer = HTTPBearer(auto_error=False, description="An API key of `gpen-gateway keys make`.")
+    header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key.")
+    return {
+        "dependencies": [Security(bearer), Security(header)],
+        "responses": error_responses(MissingKey, RevokedKey, RateExceeded),
+    }

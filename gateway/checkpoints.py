@@ -5,13 +5,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, get_args
 
 import click
+from pydantic import ValidationError
 from tqdm import tqdm
 
+from gateway.misconfigured import refuse
 from gateway.params import ModelName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gateway.embed import Store
     from gpen_client.download import Progress
 
 _NAMES = click.Choice(get_args(ModelName))
@@ -29,9 +32,9 @@ def list_models() -> None:
     missing: not here. partial: a download that broke off. present: here, not compared with anything yet.
     verified, broken: size and sha256 are, or are not, the published or recorded ones.
     """
-    from gateway.embed import LICENCE, inventory, open_store
+    from gateway.embed import LICENCE, inventory
 
-    store = open_store(None)
+    store = _store(None)
     click.echo(f"folder: {store.folder}\n{LICENCE}\n")
     row = "{:<24}{:<10}{:>6}  {:<28}{:>10}  {}"
     click.echo(row.format("model", "task", "px", "file", "size", "state"))
@@ -55,10 +58,10 @@ def pull(
     names: tuple[ModelName, ...], everything: bool, kind: Literal["pth", "onnx"], url: str | None
 ) -> None:
     """Fetch checkpoints; what broke off is taken up again. Without a name the default one."""
-    from gateway.embed import LICENCE, open_store
+    from gateway.embed import LICENCE
     from gateway.embed import pull as pull_one
 
-    store = open_store(url)
+    store = _store(url)
     click.echo(LICENCE)
     failed = False
     for name in get_args(ModelName) if everything else names or ("gpen-bfr-512",):
@@ -84,10 +87,9 @@ def verify(names: tuple[ModelName, ...], accept: bool) -> None:
     The numbers can be compared with those of other people: the same sha256 is the same file, and mean and std
     of the output agree within 0.001 on any machine.
     """
-    from gateway.embed import open_store
     from gateway.embed import verify as verify_one
 
-    store = open_store(None)
+    store = _store(None)
     seen, failed = 0, False
     for name in names or get_args(ModelName):
         files = list(verify_one(store, name, accept=accept))
@@ -111,6 +113,16 @@ def verify(names: tuple[ModelName, ...], accept: bool) -> None:
         click.echo(f"{store.folder} holds no checkpoint; see `gpen-gateway models pull`", err=True)
         failed = True
     sys.exit(failed)
+
+
+def _store(mirror: str | None) -> "Store":
+    """The folder of weights. Ends the command where a setting is wrong."""
+    from gateway.embed import open_store
+
+    try:
+        return open_store(mirror)
+    except ValidationError as error:
+        refuse(error)
 
 
 @contextmanager

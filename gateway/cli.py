@@ -1,14 +1,14 @@
 """The console command, `gpen-gateway`."""
 
-import sys
-from typing import NoReturn
-
 import click
 from pydantic import ValidationError
 
 from gateway import __version__
 from gateway.app import create_app
 from gateway.checkpoints import models
+from gateway.misconfigured import refuse
+from gateway.keys import keys
+from gateway.service.keys import KeysUnusable
 from gateway.service.server import serve as run_server
 from gateway.settings import Settings
 
@@ -27,7 +27,12 @@ def serve(host: str | None, port: int | None) -> None:
     settings = _settings()
     given = {"host": host or settings.server.host, "port": settings.server.port if port is None else port}
     server = settings.server.model_copy(update=given)
-    run_server(create_app(settings), server)
+    try:
+        app = create_app(settings)
+    except KeysUnusable as error:
+        click.echo(f"gpen-gateway: GATEWAY_KEYS_FILE: {error}; see `gpen-gateway keys make`", err=True)
+        sys.exit(2)
+    run_server(app, server, keys=settings.access.keys_file is not None)
 
 
 @main.command()
@@ -42,7 +47,7 @@ def backend(host: str | None, port: int | None) -> None:
     try:
         serve_backend(host, port)
     except ValidationError as error:
-        _refuse(error)
+        refuse(error)
 
 
 @main.command()
@@ -58,6 +63,7 @@ def demo(folder: str, image: str | None) -> None:
 
 
 main.add_command(models)
+main.add_command(keys)
 
 
 def _settings() -> Settings:
@@ -68,14 +74,5 @@ def _settings() -> Settings:
 
             check_backend_settings()
     except ValidationError as error:
-        _refuse(error)
+        refuse(error)
     return settings
-
-
-def _refuse(error: ValidationError) -> NoReturn:
-    """Ends the command, naming every setting that is wrong."""
-    prefix = "GPEN_BACKEND_" if error.title == "BackendSettings" else "GATEWAY_"
-    for wrong in error.errors(include_url=False):
-        name = f"{prefix}{wrong['loc'][0]}".upper() if wrong["loc"] else error.title
-        click.echo(f"gpen-gateway: {name}={wrong['input']!r} is not valid: {wrong['msg']}", err=True)
-    sys.exit(2)

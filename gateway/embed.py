@@ -16,6 +16,7 @@ __all__ = [
     "EMBEDDED_URL",
     "LICENCE",
     "Entry",
+    "Store",
     "check_backend_settings",
     "embedded_backend",
     "inventory",

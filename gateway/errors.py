@@ -3,11 +3,17 @@
 GatewayError                     status  type
 ├── MalformedRequest             400     malformed-request
 │   └── DamagedPicture           400     damaged-picture
+├── MissingKey                   401     missing-key
+│   └── WrongKey                 401     wrong-key
+├── RevokedKey                   403     revoked-key
 ├── TooLarge                     413     too-large
 │   └── TooManyPixels            413     too-many-pixels
 ├── UnsupportedPicture           415     unsupported-picture
 ├── InvalidParameters            422     invalid-parameters
 │   ├── MissingPicture           422     missing-picture
+│   ├── ImageUrlOff              422     image-url-off
+│   ├── ImageUrlRefused          422     image-url-refused
+│   ├── ImageUrlUnreachable      422     image-url-unreachable
 │   └── UnknownModel             422     unknown-model
 ├── SlowUpload                   408     slow-upload
 ├── NoFace                       422     no-face
@@ -16,14 +22,17 @@ GatewayError                     status  type
 ├── BackendBroken                502     backend-broken
 ├── DeadlinePassed               504     deadline-passed
 └── TryLater                             (each with Retry-After)
+    ├── RateExceeded             429     rate-exceeded
+    ├── TooManyAtOnce            429     too-many-at-once
     ├── QueueFull                429     queue-full
     ├── BackendIsBusy            429     backend-busy
     ├── BackendAway              503     backend-away
     └── NotReady                 503     not-ready
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import ClassVar
 
 from gpen_client import errors as client
@@ -33,12 +42,14 @@ class GatewayError(Exception):
     """A failure with an HTTP answer. `str(error)` is the problem's `detail`: what is wrong and what to do.
 
     status, type, title: as in RFC 9457. retry_after: seconds, sent as `Retry-After` where it is known.
+    headers: others that the answer carries.
     """
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Something went wrong inside the gateway"
     retry_after: float | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class MalformedRequest(GatewayError):
@@ -51,6 +62,27 @@ class DamagedPicture(MalformedRequest):
     """The picture's header is fine, its pixels are not."""
 
     type, title = "damaged-picture", "The picture is damaged"
+
+
+class MissingKey(GatewayError):
+    """The request carries no API key, and needs one."""
+
+    status, type, title = 401, "missing-key", "An API key is needed"
+    # Source: RFC 6750, section 3.
+    headers = MappingProxyType({"WWW-Authenticate": 'Bearer realm="gpen-gateway"'})
+
+
+class WrongKey(MissingKey):
+    """There is no such API key."""
+
+    type, title = "wrong-key", "There is no such API key"
+    headers = MappingProxyType({"WWW-Authenticate": 'Bearer realm="gpen-gateway", error="invalid_token"'})
+
+
+class RevokedKey(GatewayError):
+    """The API key was revoked."""
+
+    status, type, title = 403, "revoked-key", "The API key was revoked"
 
 
 class TooLarge(GatewayError):
@@ -82,6 +114,24 @@ class MissingPicture(InvalidParameters):
     """The request has no picture."""
 
     type, title = "missing-picture", "The request has no picture"
+
+
+class ImageUrlOff(InvalidParameters):
+    """This gateway fetches no pictures."""
+
+    type, title = "image-url-off", "This gateway fetches no pictures"
+
+
+class ImageUrlRefused(InvalidParameters):
+    """`image_url` is no URL that may be fetched."""
+
+    type, title = "image-url-refused", "The URL may not be fetched"
+
+
+class ImageUrlUnreachable(InvalidParameters):
+    """What is at `image_url` could not be fetched."""
+
+    type, title = "image-url-unreachable", "The URL could not be fetched"
 
 
 class UnknownModel(InvalidParameters):
@@ -132,6 +182,18 @@ class TryLater(GatewayError):
     def __init__(self, detail: str, retry_after: float | None = None) -> None:
         super().__init__(detail)
         self.retry_after = 1.0 if retry_after is None else retry_after
+
+
+class RateExceeded(TryLater):
+    """The caller has sent as many requests as it may for now."""
+
+    status, type, title = 429, "rate-exceeded", "Too many requests"
+
+
+class TooManyAtOnce(TryLater):
+    """The caller has as many requests under way as it may."""
+
+    status, type, title = 429, "too-many-at-once", "Too many requests at once"
 
 
 class QueueFull(TryLater):

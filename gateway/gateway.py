@@ -11,16 +11,20 @@ from gateway.cache.tiers import make_cache
 from gateway.cached import CachedEnhancer
 from gateway.enhance import Enhancer
 from gateway.faces import FaceFinder, make_finder
+from gateway.fetch import ImageFetcher
 from gateway.models import Models
 from gateway.service.admission import Admission
 from gateway.service.threads import PixelThreads
-from gateway.settings import Settings
+from gateway.settings import FetchSettings, Settings
 from gpen_client.client import GpenClient
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Everything that requests share. backend: `embedded`, or the backend's URL."""
+    """Everything that requests share.
+
+    backend: `embedded`, or the backend's URL. fetcher: None where `image_url` is off.
+    """
 
     settings: Settings
     threads: PixelThreads
@@ -30,6 +34,7 @@ class Gateway:
     enhancer: CachedEnhancer
     admission: Admission
     backend: str
+    fetcher: ImageFetcher | None = None
 
 
 @asynccontextmanager
@@ -69,7 +74,8 @@ async def running(
         stack.push_async_callback(admission.finished)
         backend = str(settings.upstream.backend_url or "embedded")
         cached = CachedEnhancer(enhancer, cache, threads)
-        yield Gateway(settings, threads, finder, client, models, cached, admission, backend)
+        fetcher = _fetcher(settings.fetch, stack)
+        yield Gateway(settings, threads, finder, client, models, cached, admission, backend, fetcher)
 
 
 async def _backend(
@@ -82,3 +88,11 @@ async def _backend(
     from gateway.embed import EMBEDDED_URL, embedded_backend
 
     return EMBEDDED_URL, transport or await stack.enter_async_context(embedded_backend())
+
+
+def _fetcher(settings: FetchSettings, stack: AsyncExitStack) -> ImageFetcher | None:
+    if settings.image_url == "off":
+        return None
+    fetcher = ImageFetcher(settings)
+    stack.callback(fetcher.close)
+    return fetcher

@@ -3,13 +3,15 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from gateway.errors import CallerLeft, SlowUpload
+from gateway.errors import CallerLeft, ImageUrlOff, SlowUpload
 from gateway.gateway import Gateway
 from gateway.params import PreprocessParams
+from gateway.service.access import caller_of
 from gateway.upload import Upload, read_upload
 
 Params = TypeVar("Params", bound=PreprocessParams)
@@ -31,10 +33,24 @@ async def take_in(
     """
     with gateway.admission.ticket() as ticket:
         upload = await _read(request, gateway)
-        params = Upload(upload.data, {**(defaults or {}), **upload.fields}).params(model)
+        params = replace(upload, fields={**(defaults or {}), **upload.fields}).params(model)
         most = gateway.settings.upstream.timeout_s
         deadline = time.monotonic() + min(params.timeout_s or most, most)
-        return await ticket.run(request, lambda: work(upload.data, params, deadline), deadline)
+        picture = upload.data
+        if upload.image_url is not None:
+            fetching = _fetch(request, gateway, upload.image_url, deadline)
+            picture = await ticket.watch(request, fetching, deadline)
+        return await ticket.run(request, lambda: work(picture, params, deadline), deadline)
+
+
+async def _fetch(request: Request, gateway: Gateway, url: str, deadline: float) -> bytes:
+    if gateway.fetcher is None:
+        raise ImageUrlOff("`image_url` is off here (GATEWAY_IMAGE_URL); send the picture itself as `image`")
+    most = gateway.settings.limits.max_body_bytes
+    caller = caller_of(request.scope)
+    if caller and caller.max_body_bytes:
+        most = min(most, caller.max_body_bytes)
+    return await gateway.fetcher.fetch(url, most, deadline)
 
 
 async def _read(request: Request, gateway: Gateway) -> Upload:

@@ -38,8 +38,12 @@ def keys() -> None:
 @click.argument("name")
 @_FILE
 @click.option("--rate", metavar="60/minute", help="Requests in a time, in place of GATEWAY_RATE.")
-@click.option("--concurrency", type=click.IntRange(1), help="Requests at once, in place of GATEWAY_CONCURRENCY.")
-@click.option("--max-body", type=_Bytes(), metavar="20MB", help="Size of a request, at most the gateway's own.")
+@click.option(
+    "--concurrency", type=click.IntRange(1), help="Requests at once, in place of GATEWAY_CONCURRENCY."
+)
+@click.option(
+    "--max-body", type=_Bytes(), metavar="20MB", help="Size of a request, at most the gateway's own."
+)
 def make(name: str, path: Path, rate: str | None, concurrency: int | None, max_body: int | None) -> None:
     """Make a key for NAME and print it, this once: the file keeps only its hash."""
     with _explained():

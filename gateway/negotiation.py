@@ -1,5 +1,6 @@
 """What a caller accepts (RFC 9110, section 12.5.1)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -29,6 +30,16 @@ def accepted(header: str | None) -> Accepted:
         if media_range in ("*/*", "image/*"):
             break
     return Accepted(json=False, output_format=None)
+
+
+def preferred(header: str | None, offered: Sequence[str]) -> str:
+    """The one of the media types `offered` that `header`, an Accept header, prefers; the first by default."""
+    for media_range in _by_preference(header or "*/*"):
+        if media_range in offered:
+            return media_range
+        if media_range in ("*/*", "application/*"):
+            break
+    return offered[0]
 
 
 def is_known(etag: str, if_none_match: str | None) -> bool:

@@ -2,6 +2,7 @@
 
 from typing import Any, get_args
 
+from fastapi import FastAPI
 from pydantic import BaseModel
 
 from gateway.errors import (
@@ -22,6 +23,7 @@ from gateway.schemas import Problem
 from gateway.service.problem import PROBLEM_JSON
 
 _PICTURE = {"type": "string", "format": "binary", "description": "A JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF."}
+_URL = {"type": "string", "format": "uri", "description": "Where the picture is, in place of `image`: https."}
 _BASE64 = {"type": "string", "format": "byte", "description": "The picture's bytes in base64."}
 
 UPLOAD_ERRORS = (
@@ -85,6 +87,34 @@ def error_responses(*errors: type[GatewayError]) -> dict[int | str, dict[str, An
         }
         for error in errors
     }
+
+
+def with_image_url(app: FastAPI) -> None:
+    """Adds `image_url` to the document of `app`, wherever a picture is taken."""
+    document = app.openapi
+
+    def with_url() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            for path in document()["paths"].values():
+                for operation in path.values():
+                    _offer_url(operation)
+        return document()
+
+    app.openapi = with_url  # type: ignore[method-assign] # as FastAPI's documentation has it
+
+
+def _offer_url(operation: dict[str, Any]) -> None:
+    content = operation.get("requestBody", {}).get("content", {})
+    schemas = [
+        shape["schema"] for shape in content.values() if "image" in shape["schema"].get("properties", {})
+    ]
+    for schema in schemas:
+        schema["properties"] = {"image_url": _URL, **schema["properties"]}
+        schema["required"] = []
+    if schemas:
+        operation["requestBody"]["required"] = False
+        url = {"name": "image_url", "in": "query", "required": False, "schema": _URL}
+        operation["parameters"] = [*operation["parameters"], url]
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

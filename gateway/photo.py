@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from gateway.errors import DamagedPicture, TooManyPixels, UnsupportedPicture
+from gateway.jpeg import count_scans
 from gateway.original import Original, is_srgb
 from gpen_client.types import Pixels
 
@@ -36,6 +37,9 @@ _UPRIGHT_TURNS = {
 # What white may be in pictures of floats; resampling leaves some values above it.
 _FLOAT_WHITES = (1.0, 255.0, 65535.0)
 _OVERSHOOT = 1.5
+
+# Scans of the largest picture that is allowed; 64 megapixels take about 0.05 s each.
+_MAX_SCANS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ def decode(data: bytes, limits: PixelLimits) -> Photo:
     """
     image = _open(data)
     _check_size(image, limits)
+    _check_scans(image, data, limits)
     warnings: list[str] = []
     image_format = image.format or ""
     try:
@@ -140,6 +145,16 @@ def _check_size(image: Image.Image, limits: PixelLimits) -> None:
         height = image.tag_v2.get(TiffImagePlugin.TILELENGTH)
         if isinstance(width, int) and isinstance(height, int):
             _check_sides(width, height, limits)
+
+
+def _check_scans(image: Image.Image, data: bytes, limits: PixelLimits) -> None:
+    """A JPEG of a few bytes may ask for hours: what counts is how often its pixels are gone over."""
+    if image.format in ("JPEG", "MPO"):
+        scans = count_scans(data)
+        if scans * image.width * image.height > _MAX_SCANS * limits.max_pixels:
+            raise TooManyPixels(
+                f"the JPEG goes {scans} times over its {image.width}x{image.height} pixels; save it anew"
+            )
 
 
 def _check_sides(width: int, height: int, limits: PixelLimits) -> None:

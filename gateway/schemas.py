@@ -1,6 +1,6 @@
 """The report of a request, and the other JSON answers."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -276,3 +276,48 @@ class Problem(BaseModel):
     errors: list[dict[str, str]] | None = Field(
         None, description="The parameters that are wrong, each with why."
     )
+
+
+class BatchPicture(_Schema):
+    """A file of a batch that was enhanced."""
+
+    index: int = Field(description="Its place among the files that were sent, from 0.")
+    name: str
+    status: Literal[200] = 200
+    image_base64: str
+    media_type: str
+    report: EnhanceReport
+
+
+class BatchFile(_Schema):
+    """The same in the `report.ndjson` of a ZIP. file: the picture's name in the archive."""
+
+    index: int
+    name: str
+    status: Literal[200] = 200
+    file: str
+    media_type: str
+    report: EnhanceReport
+
+
+class BatchFailure(_Schema):
+    """A file of a batch that could not be enhanced."""
+
+    index: int = Field(description="Its place among the files that were sent, from 0.")
+    name: str
+    status: int
+    problem: Problem
+
+
+class BatchSummary(_Schema):
+    """What became of a batch."""
+
+    done: int
+    failed: int
+    ms: int = Field(description="Milliseconds since the upload was complete.")
+
+
+class BatchEnd(_Schema):
+    """The last line of a batch; without it the answer was broken off."""
+
+    summary: BatchSummary

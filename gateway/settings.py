@@ -23,8 +23,10 @@ from gateway.faces.finder import FinderName
 from gateway.params import RestorerName
 from gateway.photo import PixelLimits
 from gateway.service.logs import LogFormat
+from gateway.service.rates import RateText
 from gpen_client.resilience import Resilience
 
+Port = Annotated[int, Field(ge=1, le=65535)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)]
 
 # A caller who allows less cannot make the breaker open: ten seconds are ample for one face on two cores.
@@ -35,6 +37,9 @@ def _listed(value: object) -> object:
     return (
         tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
     )
+
+
+_Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 
 
 def _cache_folder() -> Path:
@@ -72,8 +77,13 @@ class ServerSettings(_Group):
     grace_s: float = Field(
         30.0, gt=0, le=3600, description="Seconds that requests in flight then have to finish."
     )
-    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
+    cors_origins: _Names = Field(
         (), description="Origins, separated by commas, whose pages may call; `*` for any. Empty: none."
+    )
+    trusted_proxies: _Names = Field(
+        (),
+        description="Addresses or networks, separated by commas, of proxies in front of the gateway: their "
+        "`X-Forwarded-For` tells who calls. Empty: nobody's does.",
     )
 
 
@@ -92,6 +102,24 @@ class LimitSettings(_Group):
     def pixels(self) -> PixelLimits:
         """The limits that decoding needs."""
         return PixelLimits(max_pixels=self.max_pixels, max_side=self.max_side)
+
+
+class BatchSettings(_Group):
+    """Many pictures in one request."""
+
+    batch_max_bytes: int = Field(
+        2_000_000_000, ge=1,
+        description="Bytes of a batch, and of what its archives unpack to. Each of its files may have "
+        "GATEWAY_MAX_BODY_BYTES.",
+    )  # fmt: skip
+    batch_max_files: int = Field(1000, ge=1, le=100_000, description="Files of a batch.")
+    batch_concurrency: int = Field(
+        4, ge=1, le=1024, description="Files of one batch that are worked on at once, each by a worker."
+    )
+    batch_upload_timeout_s: float = Field(600.0, gt=0, description="Seconds that a batch may take to arrive.")
+    batch_stall_s: float = Field(
+        60.0, gt=0, description="Seconds that a batch's caller may read nothing before it is given up."
+    )
 
 
 class FaceSettings(_Group):
@@ -161,6 +189,46 @@ class CacheSettings(_Group):
     cache_ttl_s: int = Field(86_400, ge=1, description="Seconds that Redis keeps a result.")
 
 
+class AccessSettings(_Group):
+    """Who may call, and how often."""
+
+    keys_file: Annotated[Path | None, AfterValidator(lambda path: path and path.expanduser())] = Field(
+        None, description="File of API keys, which `gpen-gateway keys` makes. Unset: no key is asked for."
+    )
+    rate: RateText | None = Field(
+        None,
+        description="Requests that one key (one client address, where no keys are asked for) may send, such "
+        "as `60/minute`. A key's own rate takes its place.",
+    )
+    concurrency: int | None = Field(
+        None, ge=1, description="Requests that one key, or one client address, may have under way at once."
+    )
+    open_paths: _Names = Field(
+        ("/", "/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"),
+        description="Paths, separated by commas, that need no key and count for no rate.",
+    )
+
+
+class FetchSettings(_Group):
+    """Pictures that are fetched from a URL."""
+
+    image_url: Literal["on", "off"] = Field(
+        "off", description="`on`: a request may name its picture by `image_url`."
+    )
+    image_url_hosts: Annotated[_Names, AfterValidator(lambda names: tuple(map(str.lower, names)))] = Field(
+        (),
+        description="Hosts, separated by commas, that pictures may come from; `*.example.org` for all below "
+        "example.org. Empty: any public one.",
+    )
+    image_url_http: Literal["on", "off"] = Field("off", description="`on`: `http://` counts, too.")
+    image_url_ports: Annotated[tuple[Port, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        (443, 80), description="Ports, separated by commas, that pictures may come from."
+    )
+    image_url_timeout_s: float = Field(
+        10.0, gt=0, le=600, description="Seconds that fetching a picture may take, redirects and all."
+    )
+
+
 class Settings(BaseModel):
     """All groups."""
 
@@ -168,17 +236,23 @@ class Settings(BaseModel):
 
     server: ServerSettings = Field(default_factory=ServerSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    batch: BatchSettings = Field(default_factory=BatchSettings)
     faces: FaceSettings = Field(default_factory=FaceSettings)
     upstream: UpstreamSettings = Field(default_factory=UpstreamSettings)
     cache: CacheSettings = Field(default_factory=CacheSettings)
+    access: AccessSettings = Field(default_factory=AccessSettings)
+    fetch: FetchSettings = Field(default_factory=FetchSettings)
 
 
 GROUPS: tuple[type[BaseSettings], ...] = (
     ServerSettings,
     LimitSettings,
+    BatchSettings,
     FaceSettings,
     UpstreamSettings,
     CacheSettings,
+    AccessSettings,
+    FetchSettings,
 )
 """Every group, for the table in docs."""
 

@@ -22,10 +22,14 @@ _MAX_FILES = 4
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """data: the picture's bytes. fields: parameters as they came, strings or JSON values."""
+    """data: the picture's bytes. fields: parameters as they came, strings or JSON values.
+
+    image_url: where the picture is, in place of data.
+    """
 
     data: bytes
     fields: dict[str, Any]
+    image_url: str | None = None
 
     def params(self, model: type[Params]) -> Params:
         """The parameters, checked. Raises InvalidParameters, which lists every one that is wrong."""
@@ -50,7 +54,8 @@ async def read_upload(request: Request, threads: PixelThreads) -> Upload:
         upload = await threads.run(_from_json, await request.body(), query)
     else:
         upload = Upload(await request.body(), query)
-    if not upload.data:
+    upload = _with_url(upload)
+    if not upload.data and upload.image_url is None:
         raise MissingPicture(
             "send a picture: a multipart file named `image`, an image body, or JSON with base64 in `image`"
         )
@@ -63,6 +68,19 @@ def invalid_parameters(error: ValidationError, model: type[BaseModel]) -> Invali
     problem = InvalidParameters("; ".join(f"{item['parameter']}: {item['message']}" for item in wrong))
     problem.errors = wrong
     return problem
+
+
+def _with_url(upload: Upload) -> Upload:
+    """`upload` with the field `image_url`, where there is one, taken out of the parameters."""
+    fields = dict(upload.fields)
+    # A form sends its empty fields, too.
+    url = fields.pop("image_url", None) or None
+    why = "must be a string" if url and not isinstance(url, str) else "send it or `image`, not both"
+    if url and (upload.data or not isinstance(url, str)):
+        problem = InvalidParameters(f"image_url: {why}")
+        problem.errors = [{"parameter": "image_url", "message": why}]
+        raise problem
+    return Upload(upload.data, fields, url)
 
 
 def _explained(detail: Any, model: type[BaseModel]) -> dict[str, str]:  # noqa: ANN401
@@ -80,7 +98,7 @@ async def _from_multipart(request: Request, query: dict[str, Any]) -> Upload:
             if isinstance(value, UploadFile):
                 raise MalformedRequest(f"the part {name!r} is a file; only `image` may be one")
         if image is None:
-            return Upload(b"", query)
+            return Upload(b"", {**query, **fields})
         if not isinstance(image, UploadFile):
             raise MalformedRequest("the part `image` must be a file: give it a filename")
         return Upload(await image.read(), {**query, **fields})

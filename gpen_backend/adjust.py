@@ -3,6 +3,7 @@
 Every adjustment runs from 0 to 100, leaves the picture bit-equal at 0, shifts no hue and clips no pixel.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from gpen_backend import noise
 from gpen_backend.noise import Picture
-from gpen_backend.relight import brightest, gain, luma, relit, scaled
+from gpen_backend.relight import Shades, brightest, gain_of, luma, relit, scaled
 from gpen_client.types import Pixels, RestoreParams
 
 # Denoising at 100 removes what is up to so many times as strong as the noise measured in each band, finest
@@ -27,7 +28,7 @@ _DENOISE_FLOOR = 2.5
 # levels it may go beyond them.
 _SHARPEN_WEIGHT = 2.0
 _SHARPEN_SIGMA = 1.2
-_SHARPEN_NOISE = 1.5
+_SHARPEN_NOISE = 1.2
 _SHARPEN_BAND = 1
 _SHARPEN_WINDOW = np.ones((5, 5), np.uint8)
 _SHARPEN_SLACK = 4.0
@@ -83,12 +84,13 @@ def adjust(image: Pixels, params: RestoreParams) -> Pixels:
     adjusted = np.empty_like(image)
     for top in range(0, height, rows):
         first, last = max(0, top - overlap), min(height, top + rows + overlap)
-        kept: NDArray[np.uint8] | Picture = image[first:last]
+        own = slice(top - first, top - first + rows)
+        strip = image[first:last]
         if steps:
-            kept = _stepped(image[first:last], steps, wanted)[top - first : top - first + rows]
-        if curved:
-            kept = scaled(kept, cv2.LUT(_rounded(brightest(kept)), gains))
-        adjusted[top : top + rows] = _rounded(kept)
+            picture = _stepped(strip, steps, wanted)[own]
+            adjusted[top : top + rows] = _rounded(_curved(picture, gains) if curved else picture)
+        else:
+            adjusted[top : top + rows] = _curved(strip[own], gains)
     return adjusted
 
 
@@ -127,7 +129,7 @@ def detailed(picture: Picture, wanted: Adjustments) -> Picture:
 def sharpened(picture: Picture, wanted: Adjustments) -> Picture:
     """Edges made steeper, but hardly brighter or darker than what lies on either side: no halo."""
     old = luma(picture)
-    sigma = _SHARPEN_NOISE * float(np.hypot(*wanted.luma_noise[: _SHARPEN_BAND + 1]))
+    sigma = _SHARPEN_NOISE * math.hypot(*wanted.luma_noise[: _SHARPEN_BAND + 1])
     edges = noise.shrink(old - cv2.GaussianBlur(old, (0, 0), _SHARPEN_SIGMA), _SHARPEN_BAND, sigma)
     steeper = old + np.float32(_SHARPEN_WEIGHT * wanted.sharpen) * edges
     slack = _SHARPEN_SLACK * wanted.sharpen
@@ -140,7 +142,7 @@ def curve_gains(wanted: Adjustments) -> NDArray[np.float32]:
     """By how much brightness and contrast multiply a pixel whose brightest channel is 0 to 255: (256,)."""
     before = np.arange(256, dtype=np.float32)
     after = contrasted(brightened(before, wanted.brightness), wanted.contrast)
-    return gain(before, before, after)
+    return gain_of(before, before, after)
 
 
 def brightened(levels: NDArray[np.float32], brightness: float) -> NDArray[np.float32]:
@@ -149,24 +151,32 @@ def brightened(levels: NDArray[np.float32], brightness: float) -> NDArray[np.flo
     Source: Schlick, Quantization techniques for visualization of high dynamic range pictures, 1994.
     """
     k = np.float32(_BRIGHTNESS_SLOPE * brightness)
-    return levels * (1 + k) / (1 + k * levels / 255)
+    return (levels * (1 + k) / (1 + k * levels / 255)).astype(np.float32)
 
 
 def contrasted(levels: NDArray[np.float32], contrast: float) -> NDArray[np.float32]:
     """Contrast along a sigmoid around mid grey that keeps black and white."""
     # The curve of so small a k is a straight line, but 0 / 0 is none.
     k = np.float32(max(_CONTRAST_SLOPE * contrast, 1e-3))
-    curve: NDArray[np.float32] = np.tanh(k * (levels * np.float32(2 / 255) - 1)) / np.tanh(k)
-    return np.float32(127.5) * (1 + curve)
+    curve = np.tanh(k * (levels * np.float32(2 / 255) - 1)) / np.tanh(k)
+    return np.asarray(127.5 * (1 + curve), np.float32)
 
 
-def _rounded(picture: Pixels | Picture) -> NDArray[np.uint8]:
+def _curved(picture: Shades, gains: NDArray[np.float32]) -> Shades:
+    """`picture` (H, W, 3) with every channel times the gain of the brightest, so that no hue turns."""
+    levels = _rounded(brightest(picture))
+    return scaled(picture, np.asarray(cv2.LUT(levels, gains), np.float32))
+
+
+def _rounded(picture: Pixels | Picture) -> Pixels:
     """Whole grey levels of a picture or a channel that is nowhere below 0."""
-    return picture if picture.dtype == np.uint8 else cv2.convertScaleAbs(picture)  # type: ignore[return-value]
+    if picture.dtype == np.uint8:
+        return picture  # type: ignore[return-value]
+    return cv2.convertScaleAbs(picture)  # type: ignore[return-value]
 
 
 def _asked(params: RestoreParams) -> tuple[tuple[Step, float], ...]:
-    """The steps that see a pixel's neighbours, with what is asked of each: noise first, lest it be enhanced."""
+    """The steps that see a pixel's neighbours, and what is asked of each: noise first, lest it be lifted."""
     return (
         (denoised, params.denoise),
         (detailed, float(params.detail_enhance)),
@@ -179,9 +189,10 @@ def _measured(image: Pixels, params: RestoreParams) -> Adjustments:
     luma_noise: tuple[float, ...] = ()
     chroma_noise: tuple[tuple[float, ...], ...] = ()
     if params.denoise or params.detail_enhance or params.sharpen:
-        channels = _sample(image)
-        luma_noise = noise.measure(channels[0], _DENOISE_LEVELS)
-        chroma_noise = tuple(noise.measure(channel, _DENOISE_LEVELS) for channel in channels[1:])
+        light, *colours = _sample(image)
+        luma_noise = noise.measure(light, _DENOISE_LEVELS)
+        if params.denoise:
+            chroma_noise = tuple(noise.measure(colour, _DENOISE_LEVELS) for colour in colours)
     return Adjustments(
         denoise=params.denoise / 100,
         detail=float(params.detail_enhance),

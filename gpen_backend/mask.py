@@ -43,16 +43,16 @@ def face_mask(landmarks: Points, size: int) -> NDArray[np.float32]:
     long, wide = _HALF_HEIGHT * d, max(_HALF_WIDTH * i, _HALF_WIDTH_TURNED * d)
     along = x * np.float32(down[0] / long) + y * np.float32(down[1] / long)
     across = x * np.float32(down[1] / wide) - y * np.float32(down[0] / wide)
-    inner = cv2.pow(np.abs(along), _EXPONENT) + cv2.pow(np.abs(across), _EXPONENT)
-    radius = cv2.pow(inner, 1 / _EXPONENT)
+    inner = cv2.add(cv2.pow(np.abs(along), _EXPONENT), cv2.pow(np.abs(across), _EXPONENT))
+    radius = np.asarray(cv2.pow(inner, 1 / _EXPONENT), np.float32)
     edge = _smoothstep((_border(size) - _BORDER) / (_BORDER_END - _BORDER))
-    return _smoothstep((1 - radius) / (1 - _SOLID)) * edge[:, None] * edge[None, :]
+    return _smoothstep((1 - radius) / np.float32(1 - _SOLID)) * edge[:, None] * edge[None, :]
 
 
 def _border(size: int) -> NDArray[np.float32]:
     """(size,): how far each pixel is from the nearer end, as a share of the whole."""
     places = np.arange(size, dtype=np.float32)
-    return np.minimum(places, places[::-1]) / np.float32(size)
+    return (np.minimum(places, places[::-1]) / size).astype(np.float32)
 
 
 def _smoothstep(t: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -85,9 +85,9 @@ def _paste_strip(
         return
     under, over = image[strip.window], warp(change, matrix, size)
     if patch.blend.grain < 1:
-        over = cv2.scaleAdd(under.astype(np.float32), patch.blend.grain - 1, over)
+        cv2.scaleAdd(under.astype(np.float32), patch.blend.grain - 1, over, dst=over)
     weight = np.float32(patch.blend.opacity) * mask
-    over = cv2.multiply(over, cv2.merge([weight, weight, weight]), dst=over)
+    cv2.multiply(over, cv2.merge([weight, weight, weight]), dst=over)
     cv2.copyTo(cv2.add(under, over, dtype=cv2.CV_8U), wins, pasted[strip.window])
     np.maximum(decided[strip.window], mask, out=decided[strip.window])
 

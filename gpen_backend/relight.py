@@ -26,7 +26,7 @@ def brightest(picture: Shades) -> Shades:
     return cv2.max(cv2.max(red, green), blue)  # type: ignore[return-value]
 
 
-def gain(
+def gain_of(
     peak: NDArray[np.float32], old: NDArray[np.float32], new: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """What takes a pixel from lightness `old` to `new`, less where its brightest channel `peak` would clip.
@@ -35,16 +35,17 @@ def gain(
     """
     limit = np.maximum(peak, np.float32(_HIGHEST)) / np.maximum(peak, np.float32(1))
     # One grey level on either side keeps the ratio calm where the picture is black.
-    return np.minimum((np.maximum(new, 0) + 1) / (old + 1), limit)  # type: ignore[no-any-return]
+    return np.minimum((np.maximum(new, 0) + 1) / (old + 1), limit).astype(np.float32)
 
 
 def scaled(picture: Shades, gain: NDArray[np.float32]) -> Shades:
     """Every channel of `picture` (H, W, 3) times `gain` (H, W), so that hue and saturation stay.
 
-    Returns the dtype of `picture`, rounded where that has no fractions. No channel becomes black that was not.
+    Returns the dtype of `picture`, rounded where that has no fractions. No channel turns black that was not.
     """
-    changed = cv2.multiply(picture, cv2.merge([gain, gain, gain]), dtype=cv2.CV_8U if picture.dtype == np.uint8 else cv2.CV_32F)  # fmt: skip  # noqa: E501
-    return np.maximum(changed, np.minimum(picture, picture.dtype.type(_LOWEST)), out=changed)  # type: ignore[call-overload, no-any-return]  # noqa: E501
+    depth = cv2.CV_8U if picture.dtype == np.uint8 else cv2.CV_32F
+    changed = cv2.multiply(picture, cv2.merge([gain, gain, gain]), dtype=depth)
+    return np.maximum(changed, np.minimum(picture, picture.dtype.type(_LOWEST)))
 
 
 def relit(picture: Picture, old: NDArray[np.float32], new: NDArray[np.float32]) -> Picture:
@@ -52,4 +53,4 @@ def relit(picture: Picture, old: NDArray[np.float32], new: NDArray[np.float32]) 
 
     picture: (H, W, 3). old, new: (H, W), in [0, 255]. No pixel becomes clipped that was not.
     """
-    return scaled(picture, gain(brightest(picture), old, new))
+    return scaled(picture, gain_of(brightest(picture), old, new))

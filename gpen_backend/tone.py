@@ -27,6 +27,7 @@ _DEPTH_FROM, _DEPTH_TO = 0.5, 0.95
 # A shift of L up to so much fades out towards black and white, so that it clips nothing and lifts no black.
 # From 12 on (100 / 8) the fading would turn the order of tones around: the rest comes plain.
 _GENTLE = 8.0
+_LOWEST, _HIGHEST = np.float32(1), np.float32(254)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,12 @@ def toned(before: Pixels, after: Pixels, mask: Plane, tone: Tone) -> Plane:
     change = _change(_low(_lab_of(before, side)) - _low(_lab_of(after, side)), _small(mask, side), tone)
     if not change.any():
         return plain
-    light, a, b = cv2.split(_enlarged(change, after.shape[0]))
-    changed = cv2.add(lab, cv2.merge([_faded(lab[..., 0], light, side), a, b]))
+    more = _enlarged(change, after.shape[0])
+    more[..., 0] = _faded(lab[..., 0], more[..., 0], side)
     # LAB and back costs OpenCV half a grey level, the same with and without the change.
-    return (plain + _rgb(changed) - _rgb(lab)).clip(0, 255)  # type: ignore[no-any-return]
+    changed = plain + (_rgb(lab + more) - _rgb(lab))
+    # No channel that was inside the range is driven to its ends.
+    return np.clip(changed, np.minimum(plain, _LOWEST), np.maximum(plain, _HIGHEST))
 
 
 def _change(difference: Plane, mask: Plane, tone: Tone) -> Plane:

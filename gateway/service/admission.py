@@ -7,11 +7,12 @@ really ended.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 from gateway.errors import CallerLeft, DeadlinePassed, QueueFull
 
@@ -79,8 +80,13 @@ class Ticket:
             async with self._working:
                 return await work()
 
-        task = asyncio.create_task(job())
+        return await self.watch(request, job(), deadline)
+
+    async def watch(self, request: Request, work: Coroutine[Any, Any, T], deadline: float) -> T:
+        """The result of `work`, which needs no worker; all else as in `run`."""
+        task = asyncio.create_task(work)
         self.job = task
+        jobs_of(request.scope).append(task)
         self._jobs.add(task)
         task.add_done_callback(self._forget)
         gone = asyncio.create_task(_disconnected(request))
@@ -101,11 +107,35 @@ class Ticket:
             gone.cancel()
             task.cancel()
 
+    async def piece(self, work: Callable[[float], Awaitable[T]], timeout_s: float) -> T:
+        """The result of `work(deadline)`: one of many pieces of a request, started when a worker is free.
+
+        timeout_s: seconds from then on. deadline: when they are over, on time.monotonic's clock.
+        Raises DeadlinePassed. A piece that is cancelled has ended when this returns, threads included: whoever
+        runs pieces holds the ticket that long.
+        """
+        async with self._working:
+            try:
+                async with asyncio.timeout(timeout_s) as limit:
+                    return await work(time.monotonic() + timeout_s)
+            except TimeoutError as error:
+                if not limit.expired():
+                    raise
+                raise DeadlinePassed(
+                    "the time for this file is over; send a smaller picture, or allow more with `timeout_s`"
+                ) from error
+
     def _forget(self, job: "asyncio.Task[object]") -> None:
         self._jobs.discard(job)
         if not job.cancelled():
             # Whoever asked may be gone: nobody else will look at its failure.
             job.exception()
+
+
+def jobs_of(scope: Scope) -> list["asyncio.Task[Any]"]:
+    """The work that the request in `scope` has begun, done or not."""
+    jobs: list[asyncio.Task[Any]] = scope.setdefault("state", {}).setdefault("jobs", [])
+    return jobs
 
 
 async def _disconnected(request: Request) -> None:

@@ -4,6 +4,8 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -81,29 +83,34 @@ class SecurityHeaders:
 
 
 class BodyLimit:
-    """Stops reading a body at `max_bytes`, whether or not its length was told: raises TooLarge in the app."""
+    """Stops reading a body at `max_bytes`, whether or not its length was told: raises TooLarge in the app.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    own: limits of paths that have another.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, own: Mapping[str, int] = MappingProxyType({})) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.own = own
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        most = self.own.get(scope["path"], self.max_bytes)
         told = Headers(scope=scope).get("content-length", "0")
-        too_large = TooLarge(f"the body has more than the {self.max_bytes:,} bytes that are allowed")
+        too_large = TooLarge(f"the body has more than the {most:,} bytes that are allowed")
         received = 0
 
         async def limited_receive() -> Message:
             nonlocal received
             # Python reads no number of thousands of digits.
-            if told.isdecimal() and (len(told) > _MAX_DIGITS or int(told) > self.max_bytes):
+            if told.isdecimal() and (len(told) > _MAX_DIGITS or int(told) > most):
                 raise too_large
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self.max_bytes:
+            if received > most:
                 raise too_large
             return message
 

@@ -29,33 +29,36 @@ def install_problem_handlers(app: FastAPI) -> None:
 
 def problem_response(request: Request, error: GatewayError) -> Response:
     """The answer to `error`."""
-    headers = {}
+    headers = dict(error.headers)
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    return _answer(problem_of(error, request_id(request.scope)), headers)
+
+
+def problem_of(error: GatewayError, own_id: str) -> Problem:
+    """The document that tells `error`, for the request with this id."""
     wrong = error.errors if isinstance(error, InvalidParameters) else None
-    return _response(request, error.type, error.title, error.status, str(error), headers, wrong)
-
-
-def _response(
-    request: Request,
-    slug: str,
-    title: str,
-    status: int,
-    detail: str,
-    headers: Mapping[str, str],
-    wrong: list[dict[str, str]] | None = None,
-) -> Response:
-    problem = Problem(
-        type=slug,
-        title=title,
-        status=status,
-        detail=detail,
-        request_id=request_id(request.scope),
+    return Problem(
+        type=error.type,
+        title=error.title,
+        status=error.status,
+        detail=str(error),
+        request_id=own_id,
         errors=wrong,
     )
+
+
+def defect() -> GatewayError:
+    """What a caller is told of a defect of ours."""
+    return GatewayError(
+        "this is a defect of the gateway, not of your picture; report the request id to whoever runs it"
+    )
+
+
+def _answer(problem: Problem, headers: Mapping[str, str]) -> Response:
     return JSONResponse(
         problem.model_dump(exclude_none=True),
-        status_code=status,
+        status_code=problem.status,
         headers={**headers, "X-Request-ID": problem.request_id, "Cache-Control": "no-store"},
         media_type=PROBLEM_JSON,
     )
@@ -83,12 +86,16 @@ async def _http_error(request: Request, error: Exception) -> Response:
         405: f"{request.method} is not for {request.url.path}; see /docs",
     }.get(error.status_code, str(error.detail))
     slug = status.phrase.lower().replace(" ", "-")
-    return _response(request, slug, status.phrase, error.status_code, detail, error.headers or {})
+    problem = Problem(
+        type=slug,
+        title=status.phrase,
+        status=error.status_code,
+        detail=detail,
+        request_id=request_id(request.scope),
+    )
+    return _answer(problem, error.headers or {})
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     """A defect of ours: the log has the trace, the caller the request's id."""
-    unexpected = GatewayError(
-        "this is a defect of the gateway, not of your picture; report the request id to whoever runs it"
-    )
-    return problem_response(request, unexpected)
+    return problem_response(request, defect())

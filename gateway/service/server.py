@@ -1,6 +1,8 @@
 """The gateway as a process: how it starts, and how it stops without losing a request."""
 
 import asyncio
+import ipaddress
+import logging
 import signal
 import socket
 from types import FrameType
@@ -10,6 +12,13 @@ from fastapi import FastAPI
 
 from gateway.service.logs import log_config
 from gateway.settings import ServerSettings
+
+logger = logging.getLogger(__name__)
+
+_OPEN_TO_ALL = (
+    "NO API KEYS: whoever reaches %s port %d may use this gateway. Make a keys file with `gpen-gateway keys make "
+    "NAME --file keys.json` and set GATEWAY_KEYS_FILE to it, or let only those reach it who may."
+)
 
 
 class DrainingServer(uvicorn.Server):
@@ -41,8 +50,8 @@ class DrainingServer(uvicorn.Server):
         self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_s, super().handle_exit, sig, frame)
 
 
-def serve(app: FastAPI, settings: ServerSettings) -> None:
-    """Runs `app` until the process is told to stop."""
+def serve(app: FastAPI, settings: ServerSettings, *, keys: bool) -> None:
+    """Runs `app` until the process is told to stop. keys: whether it asks for them."""
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -50,6 +59,17 @@ def serve(app: FastAPI, settings: ServerSettings) -> None:
         log_config=log_config(settings.log_level, settings.log_format),
         access_log=False,
         server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=max(1, round(settings.grace_s)),
     )
+    if not keys and not _is_loopback(settings.host):
+        logger.warning(_OPEN_TO_ALL, settings.host, settings.port)
     DrainingServer(config, app, settings.drain_s).run()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -17,8 +17,8 @@ class PixelThreads:
     only when the thread has ended, so that whatever the caller holds is held as long as it is used.
     """
 
-    def __init__(self, workers: int) -> None:
-        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="pixels")
+    def __init__(self, workers: int, name: str = "pixels") -> None:
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix=name)
 
     async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of `work(*args, **kwargs)`, run on one of the threads."""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gateway.errors import DamagedPicture, GatewayError, TooManyPixels, UnsupportedPicture
+from gateway.jpeg import count_scans
 from gateway.photo import Photo, PixelLimits, decode
 
 LIMITS = PixelLimits(max_pixels=64_000_000, max_side=32_000)
@@ -126,6 +127,32 @@ def test_text_that_unpacks_to_gigabytes_is_not_unpacked():
     bomb = chunk(b"zTXt", b"Comment\0\0" + nothing(4000))
     with pytest.raises((UnsupportedPicture, DamagedPicture)):
         decode(png(1, 1, bytes(4), before=bomb), LIMITS)
+
+
+def with_scans(photo: bytes, scans: int) -> bytes:
+    """A progressive JPEG whose last scan comes as many times more: a hundred bytes each."""
+    last = photo[photo.rindex(b"\xff\xda") : -2]
+    return photo[:-2] + last * scans + photo[-2:]
+
+
+PROGRESSIVE = saved(np.full((1000, 1000, 3), 128, np.uint8), "JPEG", progressive=True)
+
+
+def test_a_jpeg_may_not_go_over_its_pixels_for_hours():
+    """Undetected, this one of 2 MB would keep its thread for minutes."""
+    limits = PixelLimits(max_pixels=1_000_000, max_side=1000)
+    with pytest.raises(TooManyPixels, match="20010 times over its 1000x1000 pixels"):
+        decode(with_scans(PROGRESSIVE, 20_000), limits)
+    assert decode(with_scans(PROGRESSIVE, 20), limits).width == 1000
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"quality": 100}])
+def test_scans_are_counted_in_the_picture_only(options):
+    """Not in a profile, a comment, restarts, or what is appended, such as the film of a phone's photo."""
+    tricky = b"\xff\xda\xff\xd9" * 9
+    data = saved(NOISE, "JPEG", icc_profile=tricky, comment=tricky, exif=b"Exif\0\0" + tricky, **options)
+    assert count_scans(data + tricky) == count_scans(saved(NOISE, "JPEG", **options))
+    assert count_scans(data) in (1, 10)
 
 
 # Whole enough to be recognised, so each of them is a damaged picture once its end is missing.

@@ -117,6 +117,41 @@ def test_sharpening_steepens_an_edge_without_a_halo():
     assert after.max() <= 190 + 6
 
 
+def test_sharpening_lifts_an_edge_and_not_the_noise_beside_it():
+    rng = np.random.default_rng(0)
+    clean = np.full((160, 160, 1), 90.0)
+    clean[:, 80:] = 170
+    clean = cv2.GaussianBlur(clean, (0, 0), 1.5)[..., None]
+    image = np.repeat((clean + rng.normal(0, 2, clean.shape)).round().astype(np.uint8), 3, 2)
+    after = adjusted(image, sharpen=100)
+    assert after[:, :60].std() < 1.35 * image[:, :60].std()
+    assert np.diff(luma(after).mean(0)).max() > 1.2 * np.diff(luma(image).mean(0)).max()
+
+
+def test_denoising_at_its_most_leaves_broad_forms_alone():
+    """What models a cheek, beside a calm wall that tells the noise, is as faint as noise, and coarser."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:256, :256]
+    forms = 130 + 8 * np.sin(x / 5) * np.sin(y / 5) * (x > 100)
+    noisy = np.repeat((forms + rng.normal(0, 4, forms.shape)).round().astype(np.uint8)[..., None], 3, 2)
+    after = luma(adjusted(noisy, denoise=100))
+    kept = float((after - after.mean()).ravel() @ (forms - forms.mean()).ravel() / np.square(forms - forms.mean()).sum())  # fmt: skip  # noqa: E501
+    assert kept > 0.6
+    assert (after - forms).std() < 0.5 * 4
+
+
+def test_brightness_and_contrast_are_one_curve_of_the_brightest_channel():
+    """However they are computed: no level may be more than one from the curve's definition."""
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    peak = image.max(-1, keepdims=True).astype(float)
+    k = 0.4
+    bright = peak * (1 + k) / (1 + k * peak / 255)
+    curve = 127.5 * (1 + np.tanh(0.72 * (bright * 2 / 255 - 1)) / np.tanh(0.72))
+    limit = np.maximum(peak, 254) / np.maximum(peak, 1)
+    expected = np.maximum(image * np.minimum((curve + 1) / (peak + 1), limit), np.minimum(image, 1))
+    assert np.abs(adjusted(image, brightness=40, contrast=60) - expected).max() <= 0.51
+
+
 def test_denoising_removes_noise_and_keeps_edges():
     clean = np.full((128, 128, 3), 90, np.uint8)
     clean[:, 64:] = 170

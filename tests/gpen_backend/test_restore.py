@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gpen_backend import paste as paste_module
 from gpen_backend.align import align, template
+from gpen_backend.blend import Blend
 from gpen_backend.engines import EngineError
 from gpen_backend.mask import face_mask
 from gpen_backend.network import Generator
@@ -116,8 +117,16 @@ def test_faces_never_mix():
     """Two faces that overlap: each pixel is the photo's, the first's, or the second's, never of both."""
     image = np.full((200, 260, 3), 128, np.uint8)
     landmarks = np.stack([face_at(100, 100, 2), face_at(160, 100, 2)])
-    params = RestoreParams(strength=100, mode="strong", skin_protect=False)
-    result = restore(image, landmarks, params, Painter()).image.astype(float)
+    faces = [align(image, face, SIZE) for face in landmarks]
+    patches = [
+        paste_module.Patch(
+            face,
+            Blend(np.full((SIZE, SIZE, 3), colour, np.float32), 1.0, 0.0),
+            face_mask(face.landmarks, SIZE),
+        )
+        for face, colour in zip(faces, COLOURS, strict=False)
+    ]
+    result = paste_module.paste(image, patches).astype(float)
     masks = [mask_in_photo(image, face).clip(0, 1) for face in landmarks]
     first = (masks[0] >= masks[1])[..., None]
     expected = np.where(first, 128 + masks[0][..., None] * (COLOURS[0] - 128.0), 128 + masks[1][..., None] * (COLOURS[1] - 128.0))  # fmt: skip  # noqa: E501

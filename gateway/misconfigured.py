@@ -1,0 +1,18 @@
+"""What a command says where the environment makes no settings."""
+
+import sys
+from typing import NoReturn
+
+import click
+from pydantic import ValidationError
+
+
+def refuse(error: ValidationError) -> NoReturn:
+    """Ends the command, naming every setting that is wrong."""
+    prefix = "GPEN_BACKEND_" if error.title == "BackendSettings" else "GATEWAY_"
+    for wrong in error.errors(include_url=False):
+        name = str(wrong["loc"][0]) if wrong["loc"] else error.title
+        # A setting with a variable of its own goes by that.
+        variable = name if name.startswith(("GPEN_", "GATEWAY_")) else f"{prefix}{name}".upper()
+        click.echo(f"gpen-gateway: {variable}={wrong['input']!r} is not valid: {wrong['msg']}", err=True)
+    sys.exit(2)
