@@ -18,11 +18,11 @@ Resolve: TypeAlias = Callable[[str, int], Awaitable[list[Address]]]
 REFUSED = "the address cannot be used: it has no host that anyone on the internet could reach"
 """One text for every refused or unknown host, so that nobody learns what stands inside."""
 
-# All that IANA has given out for unicast, RFC 4291, section 2.4. Outside it are, among others, addresses that
-# carry an IPv4 address, which may be anybody's behind a translator: mapped ones (RFC 4291), NAT64 (RFC 6052, 8215).
+# All that IANA has given out for unicast: RFC 4291, section 2.4. Outside it are, among others, addresses that
+# carry an IPv4 address, which may be anybody's behind a translator: mapped ones, NAT64 (RFC 6052 and 8215).
 _UNICAST_6 = ipaddress.IPv6Network("2000::/3")
-# Inside it: more carriers, Teredo (RFC 4380) and 6to4 (RFC 3056), and documentation (RFC 9637), which Python 3.11
-# does not know.
+# Inside it: more carriers, Teredo (RFC 4380) and 6to4 (RFC 3056); and documentation (RFC 9637), which Python
+# 3.11 does not know.
 _KEPT_6 = tuple(map(ipaddress.IPv6Network, ("2001::/32", "2002::/16", "3fff::/20")))
 # The interface identifiers of ISATAP, RFC 5214, section 6.1: an IPv4 address follows.
 _ISATAP = (0x00005EFE, 0x02005EFE)
@@ -82,7 +82,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         self,
         host: str,
         port: int,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
@@ -103,7 +103,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
     async def connect_unix_socket(
         self,
         path: str,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Never: no URL names one."""

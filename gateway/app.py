@@ -13,8 +13,8 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.middleware.cors import CORSMiddleware
 
 from gateway import __version__
-from gateway.faces import FaceFinder
 from gateway.errors import MissingKey, RateExceeded, RevokedKey
+from gateway.faces import FaceFinder
 from gateway.gateway import running
 from gateway.openapi import error_responses, with_image_url
 from gateway.routes import batch, enhance, health, models, preprocess

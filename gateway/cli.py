@@ -1,13 +1,15 @@
 """The console command, `gpen-gateway`."""
 
+import sys
+
 import click
 from pydantic import ValidationError
 
 from gateway import __version__
 from gateway.app import create_app
 from gateway.checkpoints import models
-from gateway.misconfigured import refuse
 from gateway.keys import keys
+from gateway.misconfigured import refuse
 from gateway.service.keys import KeysUnusable
 from gateway.service.server import serve as run_server
 from gateway.settings import Settings

@@ -117,7 +117,7 @@ class MissingPicture(InvalidParameters):
 
 
 class ImageUrlOff(InvalidParameters):
-    """This gateway fetches no pictures."""
+    """The gateway fetches no pictures."""
 
     type, title = "image-url-off", "This gateway fetches no pictures"
 

@@ -46,8 +46,8 @@ class ImageFetcher:
     async def fetch(self, url: str, max_bytes: int, deadline: float) -> bytes:
         """What is at `url`, whatever it is: decoding tells whether it is a picture.
 
-        deadline: on time.monotonic's clock, seconds. Raises ImageUrlRefused, ImageUrlUnreachable, TooLarge and
-        DeadlinePassed.
+        deadline: on time.monotonic's clock, seconds.
+        Raises ImageUrlRefused, ImageUrlUnreachable, TooLarge and DeadlinePassed.
         """
         allowed = self._settings.image_url_timeout_s
         left = deadline - time.monotonic()
@@ -105,7 +105,7 @@ class ImageFetcher:
         target = httpcore.URL(
             scheme=place.raw_scheme, host=place.raw_host, port=place.port, target=place.raw_path
         )
-        headers = {
+        headers: dict[bytes | str, bytes | str] = {
             "Host": place.netloc.decode("ascii"),
             "User-Agent": f"gpen-gateway/{__version__}",
             "Accept": "image/*",

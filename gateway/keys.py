@@ -16,17 +16,12 @@ _FILE = click.option(
 )  # fmt: skip
 
 
-class _Bytes(click.ParamType):
-    """A number of bytes as people write it."""
-
-    name = "size"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """`20MB` or `20000000` as 20,000,000."""
-        try:
-            return int(TypeAdapter(ByteSize).validate_python(value))
-        except ValidationError:
-            self.fail(f"{value!r} is no size; write 20MB or 500kB", param, ctx)
+def _bytes(text: str) -> int:
+    """`20MB` or `20000000` as 20,000,000."""
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError as error:
+        raise click.BadParameter(f"{text!r} is no size; write 20MB or 500kB") from error
 
 
 @click.group()
@@ -41,9 +36,7 @@ def keys() -> None:
 @click.option(
     "--concurrency", type=click.IntRange(1), help="Requests at once, in place of GATEWAY_CONCURRENCY."
 )
-@click.option(
-    "--max-body", type=_Bytes(), metavar="20MB", help="Size of a request, at most the gateway's own."
-)
+@click.option("--max-body", type=_bytes, metavar="20MB", help="Size of a request, at most the gateway's own.")
 def make(name: str, path: Path, rate: str | None, concurrency: int | None, max_body: int | None) -> None:
     """Make a key for NAME and print it, this once: the file keeps only its hash."""
     with _explained():

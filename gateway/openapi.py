@@ -44,24 +44,36 @@ BACKEND_ERRORS = (BackendIsBusy, BackendBroken, BackendAway, DeadlinePassed)
 def picture_body(params: type[BaseModel]) -> dict[str, Any]:
     """`openapi_extra` for a route that takes a picture and `params` in any of the three shapes."""
     properties = params.model_json_schema()["properties"]
-    query = [
-        {
-            "name": name,
-            "in": "query",
-            "required": False,
-            "schema": {key: value for key, value in schema.items() if key != "description"},
-            "description": schema.get("description", ""),
-        }
-        for name, schema in properties.items()
-    ]
     return {
-        "parameters": query,
+        "parameters": _query(properties),
         "requestBody": {
             "required": True,
             "content": {
                 "multipart/form-data": {"schema": _object({"image": _PICTURE, **properties})},
                 "image/*": {"schema": _PICTURE},
                 "application/json": {"schema": _object({"image": _BASE64, **properties})},
+            },
+        },
+    }
+
+
+def batch_body(params: type[BaseModel]) -> dict[str, Any]:
+    """`openapi_extra` for a route that takes many pictures, and `params` for them all."""
+    properties = params.model_json_schema()["properties"]
+    files = {
+        "type": "array",
+        "items": {"type": "string", "format": "binary"},
+        "description": "Pictures, and ZIPs of pictures: every part with a filename, whatever its name.",
+    }
+    return {
+        "parameters": _query(properties),
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": {"type": "object", "properties": {"files": files, **properties}}
+                },
+                "application/zip": {"schema": {"type": "string", "format": "binary"}},
             },
         },
     }
@@ -115,6 +127,19 @@ def _offer_url(operation: dict[str, Any]) -> None:
         operation["requestBody"]["required"] = False
         url = {"name": "image_url", "in": "query", "required": False, "schema": _URL}
         operation["parameters"] = [*operation["parameters"], url]
+
+
+def _query(properties: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "schema": {key: value for key, value in schema.items() if key != "description"},
+            "description": schema.get("description", ""),
+        }
+        for name, schema in properties.items()
+    ]
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

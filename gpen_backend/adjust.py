@@ -28,7 +28,7 @@ _DENOISE_FLOOR = 2.5
 # levels it may go beyond them.
 _SHARPEN_WEIGHT = 2.0
 _SHARPEN_SIGMA = 1.2
-_SHARPEN_NOISE = 1.2
+_SHARPEN_NOISE = 0.9
 _SHARPEN_BAND = 1
 _SHARPEN_WINDOW = np.ones((5, 5), np.uint8)
 _SHARPEN_SLACK = 4.0

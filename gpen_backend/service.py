@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from gpen_backend import restore
+from gpen_backend.catalog import KNOWN_MODELS
 from gpen_backend.engines import Engine
 from gpen_backend.models import ModelNotReady, Models, WrongTask
 from gpen_backend.problems import Problem
@@ -70,7 +71,8 @@ class Service:
             raise Problem(400, str(error)) from error
         engine = await self._engine(name, deadline)
         wanted = request.params.inference_size
-        if wanted not in (None, engine.size):
+        # Until it was loaded, a model of another size than the published one was described by that.
+        if wanted not in (None, engine.size, KNOWN_MODELS[name].size):
             raise Problem(400, f"parameter 'inference_size' must be {engine.size}, the size of {name}")
         work = Work(request.image, request.landmarks, request.params)
         work = await self.on_pixels(lambda: restore.aligned(work, engine.size), deadline)

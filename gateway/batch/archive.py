@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from gateway.errors import DamagedPicture, MalformedRequest, TooLarge, UnsupportedPicture
 from gateway.names import is_junk
@@ -101,7 +102,7 @@ class _Frugal(io.BufferedReader):
         raise TooLarge("the archive's directory lists far more files than are allowed")
 
 
-def _read(file: zipfile.ZipExtFile, most: int) -> bytes | None:  # type: ignore[type-arg]
+def _read(file: IO[bytes], most: int) -> bytes | None:
     """All of `file`, or None where that is more than `most` bytes."""
     pieces, size = [], 0
     while piece := file.read(_PIECE_BYTES):

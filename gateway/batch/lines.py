@@ -79,7 +79,7 @@ class ZipAnswer:
         self._report = report
         self._out = _Outlet()
         # Pictures are compressed already.
-        self._zip = zipfile.ZipFile(self._out, "w", zipfile.ZIP_STORED)  # type: ignore[arg-type]
+        self._zip = zipfile.ZipFile(self._out, "w", zipfile.ZIP_STORED)
 
     def add(self, outcome: Outcome) -> bytes:
         """The picture, or nothing where there is none."""

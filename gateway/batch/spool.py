@@ -3,13 +3,16 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from gateway.errors import MalformedRequest, TooLarge
 from gateway.service.threads import PixelThreads
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 # A jump to another thread costs as much as writing some tens of kilobytes.
 _PIECE_BYTES = 1 << 20

@@ -44,7 +44,8 @@ class BatchResponse(Response):
         concurrency: int,
         stall_s: float,
     ) -> None:
-        super().__init__(media_type=answer.media_type, headers={"Vary": "Accept", "Cache-Control": "no-store"})
+        headers = {"Vary": "Accept", "Cache-Control": "no-store"}
+        super().__init__(media_type=answer.media_type, headers=headers)
         # The length is not known before the end.
         del self.headers["content-length"]
         self._left = iter(entries)

@@ -51,7 +51,7 @@ class Cache:
             if entry is None:
                 continue
             try:
-                found = unpack(entry)
+                found = unpack(key, entry)
             except Corrupt as error:
                 logger.warning("a damaged entry was dropped from the %s cache: %s", tier.name, error)
                 await tier.drop(key)
@@ -65,7 +65,7 @@ class Cache:
         """Keeps `head` and `body` under `key`: in the nearest tier at once, in the others soon."""
         if not self._tiers:
             return
-        entry = pack(head, body)
+        entry = pack(key, head, body)
         nearest, *others = self._tiers
         await nearest.put(key, entry)
         # A medium that does not keep up costs entries, not memory.

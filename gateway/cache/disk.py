@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -63,10 +64,12 @@ class DiskStore:
         path = self._path(key)
         try:
             entry = path.read_bytes()
-            # The time of reading decides who goes; file systems often do not record it themselves.
-            os.utime(path)
         except OSError:
             return None
+        # The time of reading decides who goes; file systems often do not record it themselves. Where the
+        # folder is for reading only, whoever writes to it decides.
+        with suppress(OSError):
+            os.utime(path)
         return entry
 
     def _write(self, key: str, entry: bytes) -> None:
@@ -85,7 +88,10 @@ class DiskStore:
             logger.warning("the cache cannot write to %s: %s", self._folder, error)
 
     def _remove(self, key: str) -> None:
-        self._path(key).unlink(missing_ok=True)
+        try:
+            self._path(key).unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("the cache cannot remove from %s: %s", self._folder, error)
 
     def _make_room(self, size: int) -> None:
         self._unmeasured += size

@@ -6,28 +6,35 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-_MAGIC = b"GPG1"
+_MAGIC = b"GPG2"
 _LENGTH = struct.Struct("<I")
 _DIGEST_BYTES = 32
 
 
 class Corrupt(ValueError):
-    """The bytes are not an entry, or not the whole of one."""
+    """The bytes are not the entry of this key, or not the whole of it."""
 
 
-def pack(head: Mapping[str, Any], body: bytes) -> bytes:
-    """An entry: `head` (what JSON can write) and `body`."""
+def pack(key: str, head: Mapping[str, Any], body: bytes) -> bytes:
+    """The entry of `key`: `head` (what JSON can write) and `body`."""
     written = json.dumps(head).encode()
     content = _LENGTH.pack(len(written)) + written + body
-    return _MAGIC + hashlib.sha256(content).digest() + content
+    return _MAGIC + _digest(key, content) + content
 
 
-def unpack(entry: bytes) -> tuple[dict[str, Any], bytes]:
-    """Head and body of an `entry`. Raises Corrupt."""
+def unpack(key: str, entry: bytes) -> tuple[dict[str, Any], bytes]:
+    """Head and body of the `entry` that was kept under `key`. Raises Corrupt."""
     start = len(_MAGIC) + _DIGEST_BYTES
     content = entry[start:]
-    if entry[: len(_MAGIC)] != _MAGIC or hashlib.sha256(content).digest() != entry[len(_MAGIC) : start]:
-        raise Corrupt("the entry's digest does not fit its content")
+    if entry[: len(_MAGIC)] != _MAGIC or _digest(key, content) != entry[len(_MAGIC) : start]:
+        raise Corrupt("the entry's digest does not fit its key and content")
     (length,) = _LENGTH.unpack_from(content)
     head = json.loads(content[_LENGTH.size : _LENGTH.size + length])
     return head, content[_LENGTH.size + length :]
+
+
+def _digest(key: str, content: bytes) -> bytes:
+    # With the key in it, no medium that mixes entries up can answer one request with another's picture.
+    digest = hashlib.sha256(key.encode())
+    digest.update(content)
+    return digest.digest()

@@ -114,7 +114,7 @@ class Access:
             del self._under_way[name]
 
     async def _counted(self, caller: Caller) -> Quota | None:
-        """What is left of the caller's rate after this request; None where it has none. Raises RateExceeded."""
+        """What is left of the caller's rate after this request, if it has one. Raises RateExceeded."""
         if caller.rate is None:
             return None
         quota = await self._rates.take(caller.name, caller.rate)

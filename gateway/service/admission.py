@@ -111,8 +111,8 @@ class Ticket:
         """The result of `work(deadline)`: one of many pieces of a request, started when a worker is free.
 
         timeout_s: seconds from then on. deadline: when they are over, on time.monotonic's clock.
-        Raises DeadlinePassed. A piece that is cancelled has ended when this returns, threads included: whoever
-        runs pieces holds the ticket that long.
+        Raises DeadlinePassed. When this returns the piece has ended, its threads included, even if it was
+        cancelled: whoever runs pieces holds the ticket that long.
         """
         async with self._working:
             try:

@@ -40,9 +40,9 @@ class KeyRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str = Field(pattern=r"\A[0-9a-f]{12}\Z")
+    id: str = Field(pattern=r"^[0-9a-f]{12}$")
     name: str = Field(min_length=1, max_length=200)
-    sha256: str = Field(pattern=r"\A[0-9a-f]{64}\Z", repr=False)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", repr=False)
     created: AwareDatetime
     revoked: AwareDatetime | None = None
     rate: RateText | None = None

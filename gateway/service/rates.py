@@ -27,7 +27,10 @@ RateText: TypeAlias = Annotated[str, AfterValidator(_checked)]
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What a caller may still do. limit: requests in window_s seconds. reset_s: seconds until there is more."""
+    """What a caller may still do.
+
+    limit: requests in window_s seconds. remaining: of those. reset_s: seconds until there is one more.
+    """
 
     limit: int
     window_s: int
@@ -37,7 +40,7 @@ class Quota:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The quota as an answer tells it. Source: draft-ietf-httpapi-ratelimit-headers-10, sections 3 and 4."""
+        """The quota as an answer tells it. Source: draft-ietf-httpapi-ratelimit-headers-10."""
         return {
             "RateLimit-Policy": f'"default";q={self.limit};w={self.window_s}',
             "RateLimit": f'"default";r={self.remaining};t={self.reset_s}',

@@ -16,8 +16,9 @@ from gateway.settings import ServerSettings
 logger = logging.getLogger(__name__)
 
 _OPEN_TO_ALL = (
-    "NO API KEYS: whoever reaches %s port %d may use this gateway. Make a keys file with `gpen-gateway keys make "
-    "NAME --file keys.json` and set GATEWAY_KEYS_FILE to it, or let only those reach it who may."
+    "NO API KEYS: whoever reaches %s port %d may use this gateway. Make a key with "
+    "`gpen-gateway keys make NAME --file keys.json` and set GATEWAY_KEYS_FILE to that file, or let only those "
+    "reach it who may."
 )
 
 

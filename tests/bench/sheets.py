@@ -174,10 +174,11 @@ def moved(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
 
     Phase correlation weighs all frequencies alike: where denoising has emptied the high ones it is lost.
     """
-    x, y = (cv2.Sobel(before, cv2.CV_32F, *axes, scale=1 / 8).ravel() for axes in ((1, 0), (0, 1)))
-    terms = np.stack([x, y, before.ravel(), np.ones_like(x)], 1).astype(np.float64)
-    solution = np.linalg.lstsq(terms.T @ terms, terms.T @ after.ravel().astype(np.float64), rcond=None)[0]
-    return float(np.hypot(*solution[:2]))
+    x, y = (cv2.Sobel(before, cv2.CV_32F, *axes, scale=1 / 8) for axes in ((1, 0), (0, 1)))
+    terms = np.stack([term.ravel() - term.mean() for term in (x, y, before)]).astype(np.float64)
+    shift = np.linalg.solve(terms @ terms.T, terms @ (after.ravel() - after.mean()))
+    # A brighter or steeper tone is no shift: the gradients' weights count relative to that of the tone.
+    return float(np.hypot(shift[0], shift[1]) / abs(shift[2]))
 
 
 def clipped(pixels: Pixels) -> float:

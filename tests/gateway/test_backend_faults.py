@@ -261,15 +261,11 @@ async def nan_landmarks(call: Call) -> None:
 
 
 async def nan_timing(call: Call) -> None:
-    call.reply(
-        200, body=b'{"model_name": "m", "parameters": {"network_ms": NaN}, "outputs": []}'
-    )
+    call.reply(200, body=b'{"model_name": "m", "parameters": {"network_ms": NaN}, "outputs": []}')
 
 
 async def endless_timing(call: Call) -> None:
-    call.reply(
-        200, body=b'{"model_name": "m", "parameters": {"network_ms": 1e999}, "outputs": []}'
-    )
+    call.reply(200, body=b'{"model_name": "m", "parameters": {"network_ms": 1e999}, "outputs": []}')
 
 
 async def negative_timing(call: Call) -> None:
@@ -458,7 +454,7 @@ async def test_a_gateway_that_starts_before_its_backend_serves_once_it_is_there(
 
 
 async def test_concurrent_callers_never_get_each_others_picture_from_a_flaky_backend(serving, server):
-    """Every third restoration is answered with another's picture and id, resets, or is late and in disorder."""
+    """Restorations are answered with another's picture and id, reset, or late and in disorder."""
     calls: list[Call] = []
 
     async def flaky(call: Call) -> None:

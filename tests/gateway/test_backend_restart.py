@@ -61,6 +61,7 @@ class Load:
     colours: Iterator[Colour]
     statuses: Counter[int] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def call_forever(self) -> None:
         while True:
@@ -69,6 +70,8 @@ class Load:
             answer = await self.client.post("/v1/enhance?output=photo&format=png", content=picture)
             self.statuses[answer.status_code] += 1
             self._check(colour, answer)
+            async with self.changed:
+                self.changed.notify_all()
             await asyncio.sleep(0.01)
 
     def _check(self, colour: Colour, answer: httpx.Response) -> None:
@@ -83,9 +86,9 @@ class Load:
 
     async def until(self, more: int, ok: bool) -> None:
         """Waits for that many more answers that are, or are not, a success."""
-        start = self._count(ok)
-        while self._count(ok) < start + more:
-            await asyncio.sleep(0.01)
+        enough = self._count(ok) + more
+        async with self.changed:
+            await self.changed.wait_for(lambda: self._count(ok) >= enough)
 
     def _count(self, ok: bool) -> int:
         return sum(number for status, number in self.statuses.items() if (status == 200) is ok)

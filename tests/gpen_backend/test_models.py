@@ -13,6 +13,7 @@ from gpen_backend.app import create_app
 from gpen_backend.settings import BackendSettings
 from gpen_client.client import GpenClient
 from gpen_client.errors import BackendRejected, BackendUnavailable, ModelNotFound
+from gpen_client.resilience import Resilience
 from gpen_client.types import RestoreParams
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +37,9 @@ class Backend:
     async def __aenter__(self):
         self.life = self.app.router.lifespan_context(self.app)
         await self.life.__aenter__()
-        self.client = GpenClient("http://backend", transport=httpx.ASGITransport(self.app))
+        self.client = GpenClient(
+            "http://backend", transport=httpx.ASGITransport(self.app), resilience=Resilience(attempts=1)
+        )
         await self.client.__aenter__()
         return self
 
@@ -171,6 +174,18 @@ async def test_torch_comes_before_onnx(tmp_path, checkpoint):
     (tmp_path / "gpen-bfr-512-own.onnx").write_bytes(b"not even looked at")
     async with Backend(tmp_path, engine="auto") as backend:
         assert (await backend.restore()).engine == "torch"
+
+
+async def test_a_network_of_another_size_than_the_published_one_serves_from_its_first_request(
+    tmp_path, checkpoint
+):
+    (tmp_path / "GPEN-Colorization-1024.pth").write_bytes(checkpoint)
+    async with Backend(tmp_path, engine="auto") as backend:
+        described = await backend.client.model("gpen-colorization-1024")
+        for _ in range(2):
+            answer = await backend.restore(described.name, task="colorize", inference_size=described.size)
+            assert answer.engine == "torch"
+        assert (await backend.client.model("gpen-colorization-1024")).size == 16
 
 
 async def test_each_model_has_one_task_and_others_are_refused_by_name(tmp_path, checkpoint):
