@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 from fastapi import FastAPI, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
-from starlette.middleware.cors import CORSMiddleware
 
 from gateway import __version__
 from gateway.errors import MissingKey, RateExceeded, RevokedKey
@@ -19,9 +18,10 @@ from gateway.gateway import running
 from gateway.openapi import error_responses, with_image_url
 from gateway.routes import batch, enhance, health, models, preprocess
 from gateway.service.access import Access
+from gateway.service.cors import Cors
 from gateway.service.keys import KeyRing
 from gateway.service.middleware import BodyLimit, RequestId, SecurityHeaders
-from gateway.service.problem import install_problem_handlers
+from gateway.service.problem import Defects, install_problem_handlers
 from gateway.settings import Settings
 
 _DESCRIPTION = """
@@ -65,11 +65,12 @@ def create_app(
     if chosen.fetch.image_url == "on":
         with_image_url(app)
     install_problem_handlers(app)
+    app.add_middleware(Defects)
     if keyring or access.rate or access.concurrency:
         app.add_middleware(Access, settings=access, keyring=keyring)
     if chosen.server.cors_origins:
         app.add_middleware(
-            CORSMiddleware,
+            Cors,
             allow_origins=chosen.server.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],

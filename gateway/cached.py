@@ -1,5 +1,6 @@
 """Enhancing, remembered: the same bytes and parameters on the same model give the same answer."""
 
+import asyncio
 import time
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,6 @@ from gateway.errors import DeadlinePassed
 from gateway.params import EnhanceParams
 from gateway.photo import OutputFormat
 from gateway.schemas import EnhanceReport
-from gateway.service.threads import PixelThreads
 from gateway.timings import Timings
 
 # Parameters that decide how long a request may take, not what comes out.
@@ -21,11 +21,10 @@ _NO_MATTER = {"timeout_s"}
 class CachedEnhancer:
     """An Enhancer whose results are kept, and whose identical concurrent requests are one."""
 
-    def __init__(self, enhancer: Enhancer, cache: Cache, threads: PixelThreads) -> None:
+    def __init__(self, enhancer: Enhancer, cache: Cache) -> None:
         self.preprocess = enhancer.preprocess
         self._enhancer = enhancer
         self._cache = cache
-        self._threads = threads
         self._flights: SingleFlight[Enhanced] = SingleFlight()
 
     async def enhance(
@@ -41,9 +40,8 @@ class CachedEnhancer:
         key = await self._key(data, params, deadline, accepted)
 
         async def make() -> Enhanced:
-            if found := await self._cache.get(key):
-                head, image = found
-                return _kept(head, image, timings)
+            if (found := await self._cache.get(key)) and (kept := _kept(*found, timings)):
+                return kept
             made = await self._enhancer.enhance(data, params, request_id, deadline, accepted)
             head, image = _to_keep(made)
             await self._cache.put(key, head, image)
@@ -70,7 +68,8 @@ class CachedEnhancer:
             "model": [model.name, model.engine, model.size],
             "finder": self._enhancer.finder_name,
         }
-        return cache_key("enhanced", await self._threads.run(picture_digest, data), depends_on)
+        # Not on the pixel threads: what is kept already must not wait for what is not.
+        return cache_key("enhanced", await asyncio.to_thread(picture_digest, data), depends_on)
 
 
 def _to_keep(enhanced: Enhanced) -> tuple[dict[str, Any], bytes]:
@@ -78,6 +77,10 @@ def _to_keep(enhanced: Enhanced) -> tuple[dict[str, Any], bytes]:
     return head, enhanced.image
 
 
-def _kept(head: dict[str, Any], image: bytes, timings: Timings) -> Enhanced:
-    report = EnhanceReport.model_validate({**head["report"], "timings_ms": timings.with_total()})
-    return Enhanced(image, head["format"], report, cache="hit")
+def _kept(head: dict[str, Any], image: bytes, timings: Timings) -> Enhanced | None:
+    """What `_to_keep` kept; None for what another version of it did."""
+    try:
+        report = EnhanceReport.model_validate({**head["report"], "timings_ms": timings.with_total()})
+        return Enhanced(image, head["format"], report, cache="hit")
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -59,6 +59,8 @@ def compose_photo(pixels: Pixels, restored: Sequence[RestoredWindow], upscale: i
         box = _Strip(*(side * upscale for side in one.window.box))
         for strip in _strips(box, 1 + len(rivals)):
             part = _part(change, box, strip)
+            if not part.any():
+                continue
             if rivals:
                 part *= _share(one.window, rivals, strip, upscale)[..., np.newaxis]
             _add(photo, strip, part)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,7 +13,7 @@ from gateway.errors import DeadlinePassed, InvalidParameters
 from gateway.faces import FaceFinder
 from gateway.linkage import link
 from gateway.models import Models
-from gateway.original import encode_photo
+from gateway.original import LONGEST_WEBP, encode_photo
 from gateway.params import EnhanceParams, PreprocessParams
 from gateway.photo import OutputFormat, Photo, PixelLimits, decode, encode
 from gateway.report import portrait_report, preprocess_report, whole_report
@@ -27,6 +28,8 @@ from gpen_client.types import ModelInfo
 
 CacheState = Literal["hit", "miss", "off"]
 
+# A backend refuses more in one request by default: those of a crowd that are best to see are restored.
+_MOST_FACES = 64
 # Of all parameters, those that standardising looks at.
 _DECIDE_PORTRAIT = {"framing", "clahe", "exposure", "no_face", "yaw"}
 
@@ -126,6 +129,7 @@ class Enhancer:
         portrait, own_format, _ = await self._portrait(data, params, timings)
         if params.faces == "best":
             portrait = replace(portrait, faces=portrait.faces[:1])
+        portrait = _fewer_faces(portrait)
         effective, rules = link(params.model_copy(update={"upscale": 1}), portrait, backend.model)
         with timings.stage("backend"):
             landmarks = portrait.landmarks if portrait.faces else None
@@ -145,9 +149,9 @@ class Enhancer:
         accepted: OutputFormat | None,
     ) -> Enhanced:
         photo = await self._threads.run(self._decode, data, timings)
-        self._check_upscale(photo, params.upscale)
-        whole = await enhance_whole(photo, params, self._finder, backend, self._threads, timings)
         output_format = params.format or accepted or _own_format(photo)
+        self._check_output(photo, params.upscale, output_format)
+        whole = await enhance_whole(photo, params, self._finder, backend, self._threads, timings)
         with timings.stage("encode"):
             image = await self._threads.run(
                 encode_photo,
@@ -176,13 +180,15 @@ class Enhancer:
         if not self._cache.on:
             return (*await self._threads.run(self._standardise, data, params, timings), "off")
         with timings.stage("cache"):
-            digest = await self._threads.run(picture_digest, data)
+            digest = await asyncio.to_thread(picture_digest, data)
             wanted = params.model_dump(mode="json", include=_DECIDE_PORTRAIT)
             key = cache_key("portrait", digest, {"params": wanted, "finder": self._finder.name})
             found = await self._cache.get(key)
-        if found is not None:
-            head, pixels = found
-            return from_stored(head, pixels), head["own_format"], "hit"
+        # What another version of this gateway kept may lack what this one needs.
+        with suppress(KeyError, TypeError, ValueError):
+            if found is not None:
+                head, pixels = found
+                return from_stored(head, pixels), head["own_format"], "hit"
         portrait, own_format = await self._threads.run(self._standardise, data, params, timings)
         head, pixels = to_stored(portrait)
         await self._cache.put(key, {**head, "own_format": own_format}, pixels)
@@ -198,13 +204,28 @@ class Enhancer:
         with timings.stage("decode"):
             return decode(data, self._limits)
 
-    def _check_upscale(self, photo: Photo, upscale: int) -> None:
-        pixels = photo.width * photo.height * upscale**2
-        if pixels > self._limits.max_pixels:
+    def _check_output(self, photo: Photo, upscale: int, output_format: OutputFormat) -> None:
+        """Raises InvalidParameters where the result would be larger than is allowed, or than can be written."""
+        width, height = photo.width * upscale, photo.height * upscale
+        if width * height > self._limits.max_pixels or max(width, height) > self._limits.max_side:
             raise InvalidParameters(
-                f"upscale: {upscale} would make {pixels:,} pixels of {photo.width}x{photo.height}, more than "
-                f"the {self._limits.max_pixels:,} that are allowed"
+                f"upscale: {upscale} would make {width}x{height} of {photo.width}x{photo.height}, more than "
+                f"the {self._limits.max_pixels:,} pixels or the {self._limits.max_side:,} along one side that "
+                "are allowed"
             )
+        if output_format == "webp" and max(width, height) > LONGEST_WEBP:
+            raise InvalidParameters(
+                f"format: no webp has more than {LONGEST_WEBP:,} pixels along one side, and the result has "
+                f"{width}x{height}; ask for png or jpeg"
+            )
+
+
+def _fewer_faces(portrait: Portrait) -> Portrait:
+    """`portrait` with no more faces than a backend takes at once, and a warning where it had more."""
+    if len(portrait.faces) <= _MOST_FACES:
+        return portrait
+    warning = f"faces: of {len(portrait.faces)} faces in the portrait the best {_MOST_FACES} were restored"
+    return replace(portrait, faces=portrait.faces[:_MOST_FACES], warnings=(*portrait.warnings, warning))
 
 
 def _own_format(photo: Photo) -> OutputFormat:

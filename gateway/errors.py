@@ -6,6 +6,7 @@ GatewayError                     status  type
 ├── MissingKey                   401     missing-key
 │   └── WrongKey                 401     wrong-key
 ├── RevokedKey                   403     revoked-key
+├── CorsRefused                  403     cors-refused
 ├── TooLarge                     413     too-large
 │   └── TooManyPixels            413     too-many-pixels
 ├── UnsupportedPicture           415     unsupported-picture
@@ -83,6 +84,12 @@ class RevokedKey(GatewayError):
     """The API key was revoked."""
 
     status, type, title = 403, "revoked-key", "The API key was revoked"
+
+
+class CorsRefused(GatewayError):
+    """A browser asked whether a page may call, and it may not."""
+
+    status, type, title = 403, "cors-refused", "This page may not call the gateway so"
 
 
 class TooLarge(GatewayError):

@@ -73,7 +73,7 @@ async def running(
         # Whoever was let in finishes before what they work with is taken away.
         stack.push_async_callback(admission.finished)
         backend = str(settings.upstream.backend_url or "embedded")
-        cached = CachedEnhancer(enhancer, cache, threads)
+        cached = CachedEnhancer(enhancer, cache)
         fetcher = _fetcher(settings.fetch, stack)
         yield Gateway(settings, threads, finder, client, models, cached, admission, backend, fetcher)
 

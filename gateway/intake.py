@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from gateway.errors import CallerLeft, ImageUrlOff, SlowUpload
+from gateway.errors import CallerLeft, ImageUrlOff, NotReady, SlowUpload
 from gateway.gateway import Gateway
 from gateway.params import PreprocessParams
 from gateway.service.access import caller_of
@@ -31,7 +32,7 @@ async def take_in(
     deadline: on time.monotonic's clock, seconds; it counts from the moment the upload is complete.
     Raises GatewayError.
     """
-    with gateway.admission.ticket() as ticket:
+    with _unless_cut_off(request), gateway.admission.ticket() as ticket:
         upload = await _read(request, gateway)
         params = replace(upload, fields={**(defaults or {}), **upload.fields}).params(model)
         most = gateway.settings.upstream.timeout_s
@@ -41,6 +42,17 @@ async def take_in(
             fetching = _fetch(request, gateway, upload.image_url, deadline)
             picture = await ticket.watch(request, fetching, deadline)
         return await ticket.run(request, lambda: work(picture, params, deadline), deadline)
+
+
+@contextmanager
+def _unless_cut_off(request: Request) -> Iterator[None]:
+    """Raises NotReady where a server that stops cancels the request, for its grace is over."""
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if not getattr(request.app.state, "draining", False):
+            raise
+        raise NotReady("this process had to stop before the answer was ready; send it again") from error
 
 
 async def _fetch(request: Request, gateway: Gateway, url: str, deadline: float) -> bytes:
@@ -57,7 +69,7 @@ async def _read(request: Request, gateway: Gateway) -> Upload:
     allowed = gateway.settings.limits.upload_timeout_s
     try:
         async with asyncio.timeout(allowed):
-            return await read_upload(request, gateway.threads)
+            return await read_upload(request)
     except TimeoutError as error:
         raise SlowUpload(f"the body did not arrive within {allowed:g} seconds; send a smaller one") from error
     except ClientDisconnect as error:

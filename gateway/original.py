@@ -9,7 +9,12 @@ from PIL import ExifTags, Image, ImageCms
 
 from gpen_client.types import Pixels
 
+LONGEST_WEBP = 16_383
+"""Pixels along one side of the largest WebP. Source: WEBP_MAX_DIMENSION of libwebp's encode.h."""
+
 _SRGB = "sRGB"
+# What fits into JPEG's segment for it, bytes. Source: ITU-T T.81, B.1.1.4: two bytes of length, themselves in.
+_LONGEST_JPEG_EXIF = 65_533
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +38,8 @@ def encode_photo(
 
     pixels: (H, W, 3) uint8 RGB in sRGB, larger than the photo by a whole number or as large. srgb: the photo
     as it was decoded. output_format: `png`, `jpeg` or `webp`. Orientation and thumbnails are dropped, for
-    the picture is upright and another one; the place where it was taken, unless `keep_gps`.
+    the picture is upright and another one; the place where it was taken, unless `keep_gps`. What the output
+    cannot hold, as JPEG no long EXIF, is dropped as well.
     """
     alpha = None if output_format == "jpeg" else _enlarged_alpha(original.alpha, pixels)
     image = Image.fromarray(_as_original(pixels, srgb, original, alpha))
@@ -46,7 +52,8 @@ def encode_photo(
             options = {"compress_level": 1, "icc_profile": original.icc_profile}
     if alpha is not None:
         image.putalpha(Image.fromarray(alpha))
-    if exif := _clean_exif(original.exif, keep_gps):
+    longest = _LONGEST_JPEG_EXIF if output_format == "jpeg" else None
+    if exif := _clean_exif(original.exif, keep_gps, longest):
         options["exif"] = exif
     file = io.BytesIO()
     image.save(file, output_format, **options)
@@ -100,7 +107,8 @@ def _from_srgb(pixels: Pixels, icc_profile: bytes | None) -> Pixels:
     return np.array(converted, np.uint8)
 
 
-def _clean_exif(block: bytes | None, keep_gps: bool) -> bytes | None:
+def _clean_exif(block: bytes | None, keep_gps: bool, longest: int | None) -> bytes | None:
+    """What is kept of an EXIF `block`, of at most `longest` bytes."""
     if not block:
         return None
     exif = Image.Exif()
@@ -110,7 +118,12 @@ def _clean_exif(block: bytes | None, keep_gps: bool) -> bytes | None:
         if not keep_gps:
             exif.pop(ExifTags.IFD.GPSInfo, None)
         # Only the first directory and those below it are written: the thumbnail's is another.
-        return exif.tobytes()
+        written = exif.tobytes()
+        if longest is not None and len(written) > longest:
+            # The maker's own notes are what makes blocks long, and nobody else reads them.
+            exif.get_ifd(ExifTags.IFD.Exif).pop(ExifTags.Base.MakerNote, None)
+            written = exif.tobytes()
     except Exception:
         # EXIF is written by everything and anything: what cannot be read is not worth failing a photo for.
         return None
+    return written if longest is None or len(written) <= longest else None

@@ -244,7 +244,8 @@ def _to_srgb(
             warnings.append("icc: the colour profile does not fit the picture and was ignored")
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
             warnings.append(f"icc: the colour profile cannot be used and was ignored ({error})")
-    return image.convert("RGB"), None
+    # Converting to its own mode would copy the picture.
+    return image if image.mode == "RGB" else image.convert("RGB"), None
 
 
 def _original(

@@ -1,5 +1,6 @@
 """What a request brings: a picture and parameters, in any of three shapes."""
 
+import asyncio
 import base64
 import binascii
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from gateway.errors import InvalidParameters, MalformedRequest, MissingPicture
-from gateway.service.threads import PixelThreads
 
 Params = TypeVar("Params", bound=BaseModel)
 
@@ -39,7 +39,7 @@ class Upload:
             raise invalid_parameters(error, model) from error
 
 
-async def read_upload(request: Request, threads: PixelThreads) -> Upload:
+async def read_upload(request: Request) -> Upload:
     """The upload of `request`: multipart with a file `image`, JSON with base64 in it, or the bare picture.
 
     Query parameters count in all three; a field of the body with the same name wins.
@@ -50,8 +50,9 @@ async def read_upload(request: Request, threads: PixelThreads) -> Upload:
     if content_type == "multipart/form-data":
         upload = await _from_multipart(request, query)
     elif content_type == "application/json" or content_type.endswith("+json"):
-        # Parsing and decoding a large body takes a tenth of a second: not on the event loop.
-        upload = await threads.run(_from_json, await request.body(), query)
+        # Parsing and decoding a large body takes a tenth of a second: not on the event loop, nor behind other
+        # requests' pixels, for the upload's time is running.
+        upload = await asyncio.to_thread(_from_json, await request.body(), query)
     else:
         upload = Upload(await request.body(), query)
     upload = _with_url(upload)

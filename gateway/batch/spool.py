@@ -54,6 +54,7 @@ class Spooled:
 class _Spool(Protocol):
     def write(self, data: bytes) -> None: ...
     def finished(self) -> Spooled: ...
+    def close(self) -> None: ...
 
 
 async def spool(
@@ -65,13 +66,16 @@ async def spool(
     """
     made = _spool_for(content_type, folder, limits)
     pending = bytearray()
-    async for piece in body:
-        pending += piece
-        if len(pending) >= _PIECE_BYTES:
-            full, pending = bytes(pending), bytearray()
-            await disk.run(made.write, full)
-    await disk.run(made.write, bytes(pending))
-    return await disk.run(made.finished)
+    try:
+        async for piece in body:
+            pending += piece
+            if len(pending) >= _PIECE_BYTES:
+                full, pending = bytes(pending), bytearray()
+                await disk.run(made.write, full)
+        await disk.run(made.write, bytes(pending))
+        return await disk.run(made.finished)
+    finally:
+        made.close()
 
 
 def _spool_for(content_type: str, folder: Path, limits: BatchLimits) -> _Spool:
@@ -103,8 +107,11 @@ class _File:
             self._file.write(data[:room])
         self._size += len(data)
 
-    def finished(self) -> SpooledFile:
+    def close(self) -> None:
         self._file.close()
+
+    def finished(self) -> SpooledFile:
+        self.close()
         return SpooledFile(self._name, self._path, self._size, self._is_archive)
 
     @property
@@ -120,6 +127,9 @@ class _Bare:
 
     def write(self, data: bytes) -> None:
         self._file.write(data)
+
+    def close(self) -> None:
+        self._file.close()
 
     def finished(self) -> Spooled:
         file = self._file.finished()
@@ -161,6 +171,10 @@ class _Multipart:
             self._parser.write(data)
         except FormParserError as error:
             raise MalformedRequest(f"the body is not multipart: {error}") from error
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
     def finished(self) -> Spooled:
         if not self._ended:

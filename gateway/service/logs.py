@@ -18,6 +18,18 @@ _OURS = ("gateway", "gpen_client", "gpen_backend")
 _TEXT = "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"
 
 
+# What others put into a message must not look like a line of ours, nor command a terminal.
+_ESCAPED = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+
+
+class TextFormatter(logging.Formatter):
+    """One line a record, and the lines of its trace."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        """`record` without its trace."""
+        return super().formatMessage(record).translate(_ESCAPED)
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time (UTC), level, logger, request_id, message, the record's own `fields`."""
 
@@ -53,7 +65,7 @@ def log_config(level: str, log_format: LogFormat) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "filters": {"request_id": {"()": WithRequestId}},
-        "formatters": {"text": {"format": _TEXT}, "json": {"()": JsonFormatter}},
+        "formatters": {"text": {"()": TextFormatter, "format": _TEXT}, "json": {"()": JsonFormatter}},
         "handlers": {
             "stderr": {
                 "class": "logging.StreamHandler",
@@ -61,5 +73,7 @@ def log_config(level: str, log_format: LogFormat) -> dict[str, Any]:
                 "filters": ["request_id"],
             }
         },
+        # Libraries have their say only where something is wrong: at `info` some tell whole addresses.
+        "root": {"handlers": ["stderr"], "level": "WARNING"},
         "loggers": dict.fromkeys(("uvicorn", *_OURS), logger),
     }

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import GatewayError, InvalidParameters, MalformedRequest
 from gateway.schemas import Problem
@@ -25,6 +26,30 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)
+
+
+class Defects:
+    """Answers what nobody expected. Within all else that wraps a request, so that this answer has it too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one connection."""
+        started = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting_send)
+        except Exception:
+            if started or scope["type"] != "http":
+                raise
+            logger.exception("internal-error: a defect of the gateway")
+            await problem_response(Request(scope), defect())(scope, receive, send)
 
 
 def problem_response(request: Request, error: GatewayError) -> Response:
@@ -97,5 +122,5 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    """A defect of ours: the log has the trace, the caller the request's id."""
+    """A defect of what wraps requests: the log has the trace, the caller the request's id."""
     return problem_response(request, defect())

@@ -3,8 +3,10 @@
 import asyncio
 import ipaddress
 import logging
+import os
 import signal
 import socket
+import threading
 from types import FrameType
 
 import uvicorn
@@ -22,18 +24,24 @@ _OPEN_TO_ALL = (
 )
 
 
+# What was cut off unwinds in less, but for threads, which cannot be stopped, seconds.
+_UNWINDING_S = 3.0
+
+
 class DrainingServer(uvicorn.Server):
     """A server that tells before it goes.
 
     On SIGTERM readiness turns off first, while requests are still served for `drain_s` seconds, so that a
     load balancer can look elsewhere; then no connection is taken any more, and what is in flight has
-    `grace_s` seconds to finish. SIGINT, or a second SIGTERM, leaves out the wait.
+    `grace_s` seconds to finish. SIGINT, or a second SIGTERM, leaves out the wait. What takes longer is cut
+    off, and the process ends, even where a thread does not.
     """
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float, grace_s: float) -> None:
         super().__init__(config)
         self._app = app
         self._drain_s = drain_s
+        self._grace_s = grace_s
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -48,7 +56,21 @@ class DrainingServer(uvicorn.Server):
         if sig != signal.SIGTERM or draining or self._loop is None or not self._drain_s:
             super().handle_exit(sig, frame)
             return
+        self._loop.call_soon_threadsafe(self._drain)
         self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_s, super().handle_exit, sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Takes no connection any more, lets requests finish, and cuts off what takes too long."""
+        last_resort = threading.Timer(self._grace_s + _UNWINDING_S, _end)
+        last_resort.daemon = True
+        last_resort.start()
+        await super().shutdown(sockets)
+
+    def _drain(self) -> None:
+        # Else a connection that is kept alive would be closed under its next request.
+        close = (b"connection", b"close")
+        self.config.encoded_headers.append(close)
+        self.server_state.default_headers.append(close)
 
 
 def serve(app: FastAPI, settings: ServerSettings, *, keys: bool) -> None:
@@ -66,7 +88,12 @@ def serve(app: FastAPI, settings: ServerSettings, *, keys: bool) -> None:
     )
     if not keys and not _is_loopback(settings.host):
         logger.warning(_OPEN_TO_ALL, settings.host, settings.port)
-    DrainingServer(config, app, settings.drain_s).run()
+    DrainingServer(config, app, settings.drain_s, settings.grace_s).run()
+
+
+def _end() -> None:
+    logger.error("threads are still at work after the grace; the process ends without them")
+    os._exit(1)
 
 
 def _is_loopback(host: str) -> bool:

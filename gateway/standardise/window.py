@@ -83,7 +83,8 @@ def window_box(landmarks5: Points, width: int, height: int) -> tuple[int, int, i
     length = max(float(np.hypot(*down)), 1e-6)
     x, y = eyes + down / length * side * _BELOW_EYES
     roll = np.arctan2(across[1], across[0])
-    reach = side / 2 * _MARGIN * max(abs(np.cos(roll)) + abs(np.sin(roll)) * 0.5, 1.0)
+    # The crop is rolled with the head: an upright square that holds it is wider than it is.
+    reach = side / 2 * max(_MARGIN, 1.05 * (abs(np.cos(roll)) + abs(np.sin(roll))))
     x0, y0 = max(int(x - reach), 0), max(int(y - reach), 0)
     x1, y1 = min(int(np.ceil(x + reach)) + 1, width), min(int(np.ceil(y + reach)) + 1, height)
     return min(x0, width - 1), min(y0, height - 1), max(x1, 1), max(y1, 1)

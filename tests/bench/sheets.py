@@ -156,8 +156,10 @@ def measures(before: Pixels, after: Pixels) -> dict[str, float]:
     enough = bool(coloured.sum() > 100)
     grey = [cv2.cvtColor(p, cv2.COLOR_RGB2GRAY).astype(np.float32) for p in (before, after)]
     hann = cv2.createHanningWindow(grey[0].shape[::-1], cv2.CV_32F)
-    # Of odd sides OpenCV finds half a pixel between a picture and itself.
-    (x, y), (x0, y0) = (cv2.phaseCorrelate(grey[0], other, hann)[0] for other in (grey[1], grey[0]))
+    # Of odd sides OpenCV finds half a pixel between a picture and itself; of others it windows its arguments.
+    (x, y), (x0, y0) = (
+        cv2.phaseCorrelate(grey[0].copy(), other.copy(), hann)[0] for other in (grey[1], grey[0])
+    )
     return {
         "clipped": clipped(after) - clipped(before),
         "hue_deg": float(np.degrees(np.angle(turn[coloured].mean()))) if enough else 0.0,

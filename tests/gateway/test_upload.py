@@ -12,7 +12,6 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
 from gateway.errors import GatewayError, InvalidParameters, MalformedRequest, MissingPicture
-from gateway.service.threads import PixelThreads
 from gateway.upload import Upload, read_upload
 
 pytestmark = pytest.mark.anyio
@@ -38,11 +37,7 @@ async def upload(content_type: str | None, body: bytes, query: str = "", pieces:
         "query_string": query.encode(),
         "headers": headers,
     }
-    threads = PixelThreads(1)
-    try:
-        return await read_upload(Request(scope, receive), threads)
-    finally:
-        threads.close()
+    return await read_upload(Request(scope, receive))
 
 
 def multipart(*parts: tuple[str, bytes], end: bytes = b"--x--\r\n") -> tuple[str, bytes]:

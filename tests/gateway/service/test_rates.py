@@ -16,7 +16,7 @@ def test_a_rate_is_written_as_people_do(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "60", "often", "0/minute", "5/0 minutes", "-1/minute", "1/minute;2/hour", "1/moon"]
+    "text", ["", "60", "often", "0/minute", "-1/minute", "1/minute;2/hour", "1/moon"]
 )
 def test_a_rate_that_is_none_is_refused(text):
     with pytest.raises(ValidationError):
