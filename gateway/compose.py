@@ -18,7 +18,7 @@ from gpen_client.types import Pixels
 # Contrast that was raised for the model is compared over this share of the distance between the eyes, and
 # taken back within these bounds: beyond them flat skin would decide.
 _CONTRAST_REACH = 0.35
-_CONTRAST_BOUNDS = (0.5, 2.0)
+_CONTRAST_BOUNDS = (0.5, 4.0)
 # Two neighbouring faces meet over this difference of their distances, in distances between the eyes.
 _BORDER_REACH = 0.25
 # Changes are laid in strips of at most this many px, so that a face as large as a 50-megapixel photo costs no

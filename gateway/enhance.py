@@ -205,12 +205,12 @@ class Enhancer:
             return decode(data, self._limits)
 
     def _check_output(self, photo: Photo, upscale: int, output_format: OutputFormat) -> None:
-        """Raises InvalidParameters where the result would be larger than is allowed, or than can be written."""
+        """Raises InvalidParameters for a result larger than is allowed, or than can be written."""
         width, height = photo.width * upscale, photo.height * upscale
         if width * height > self._limits.max_pixels or max(width, height) > self._limits.max_side:
             raise InvalidParameters(
                 f"upscale: {upscale} would make {width}x{height} of {photo.width}x{photo.height}, more than "
-                f"the {self._limits.max_pixels:,} pixels or the {self._limits.max_side:,} along one side that "
+                f"the {self._limits.max_pixels:,} pixels, or {self._limits.max_side:,} along one side, that "
                 "are allowed"
             )
         if output_format == "webp" and max(width, height) > LONGEST_WEBP:

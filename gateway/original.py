@@ -13,7 +13,7 @@ LONGEST_WEBP = 16_383
 """Pixels along one side of the largest WebP. Source: WEBP_MAX_DIMENSION of libwebp's encode.h."""
 
 _SRGB = "sRGB"
-# What fits into JPEG's segment for it, bytes. Source: ITU-T T.81, B.1.1.4: two bytes of length, themselves in.
+# What fits into one segment of a JPEG, bytes. Source: ITU-T T.81, B.1.1.4, its length being two more.
 _LONGEST_JPEG_EXIF = 65_533
 
 

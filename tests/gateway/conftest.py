@@ -131,6 +131,26 @@ class EchoBackend:
         return httpx.Response(200, headers=headers, content=body)
 
 
+@pytest.fixture(scope="session")
+def face_at() -> Callable[..., Face]:
+    """Makes faces around given places."""
+    return _face_at
+
+
+def _face_at(x: float, y: float, eyes: float, roll: float = 0.0, yaw: float | None = 0.0) -> Face:
+    """A frontal face whose landmarks' middle is at (x, y), with `eyes` px between the eyes.
+
+    roll: degrees. yaw: what its pose says, degrees; None makes no pose.
+    """
+    # In distances between the eyes, from the landmarks' middle.
+    upright = np.array([(-0.5, -0.53), (0.5, -0.53), (0, 0.05), (-0.42, 0.62), (0.42, 0.62)])
+    angle = np.radians(roll)
+    turn = np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
+    landmarks5 = (eyes * upright @ turn.T + (x, y)).astype(np.float32)
+    bbox = (x - eyes, y - 1.2 * eyes, x + eyes, y + 1.2 * eyes)
+    return Face(bbox, landmarks5, 0.9, None if yaw is None else Pose(yaw, 0, roll))
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

@@ -1,6 +1,7 @@
 """Pixel work runs on threads of our own, and what nobody waits for any more is not begun."""
 
 import asyncio
+import contextvars
 import threading
 
 import pytest
@@ -88,3 +89,38 @@ async def test_closing_waits_for_what_runs_and_drops_what_does_not():
     await closing
     await running
     assert done == ["first"]
+
+
+async def test_who_gives_up_is_held_until_the_thread_has_ended():
+    """Whatever the caller holds is in use that long, however often it is cancelled."""
+    threads = PixelThreads(1)
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        may_go_on.wait(60)
+        raise ZeroDivisionError("nobody is told any more")
+
+    caller = asyncio.create_task(threads.run(work))
+    await asyncio.to_thread(begun.wait, 60)
+    for _ in range(3):
+        caller.cancel()
+        await asyncio.sleep(0.01)
+        assert not caller.done()
+    may_go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    threads.close()
+
+
+async def test_work_knows_whose_request_it_is_for():
+    variable = contextvars.ContextVar("variable", default="nobody's")
+    threads = PixelThreads(1)
+
+    async def one(name: str) -> str:
+        variable.set(name)
+        return await threads.run(variable.get)
+
+    assert await asyncio.gather(one("mine"), one("yours")) == ["mine", "yours"]
+    assert await threads.run(variable.get) == "nobody's"
+    threads.close()

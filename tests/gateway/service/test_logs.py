@@ -1,0 +1,143 @@
+"""Every line of the log can be read by machines, names its request, and gives nothing away."""
+
+import base64
+import json
+import logging
+import logging.config
+import sys
+
+import httpx
+import numpy as np
+import pytest
+
+from gateway.photo import encode
+from gateway.service.logs import JsonFormatter, current_request_id, log_config
+
+pytestmark = pytest.mark.anyio
+
+PICTURE = encode(np.random.default_rng(3).integers(0, 256, (64, 64, 3), np.uint8), "png", 95)
+SECRETS = ("s3cr3t-bearer", "s3cr3t-api-key", "s3cr3t-query", "s3cr3t-file", "s3cr3t-field", "s3cr3t-cookie")
+
+
+@pytest.fixture
+def log_as(capsys):
+    """Sets the log up as a server does, and gives what was written since."""
+    loggers = ("", "uvicorn", "gateway", "gpen_client", "gpen_backend")
+    before = {name: (logging.getLogger(name).handlers[:], logging.getLogger(name).level) for name in loggers}
+
+    def configure(log_format: str, level: str = "debug"):
+        logging.config.dictConfig(log_config(level, log_format))
+        return lambda: capsys.readouterr().err
+
+    yield configure
+    for name, (handlers, level) in before.items():
+        logger = logging.getLogger(name)
+        logger.handlers[:], logger.propagate = handlers, True
+        logger.setLevel(level)
+
+
+async def send_secrets(client: httpx.AsyncClient) -> None:
+    """One request in every shape, good and bad, with secrets wherever callers put them."""
+    headers = {
+        "Authorization": "Bearer s3cr3t-bearer",
+        "X-API-Key": "s3cr3t-api-key",
+        "Cookie": "session=s3cr3t-cookie",
+        "X-Request-ID": "req-1",
+    }
+    in_base64 = base64.b64encode(PICTURE).decode()
+    for picture in (PICTURE, PICTURE[:200], b"s3cr3t-field"):
+        files = {"image": ("s3cr3t-file.png", picture)}
+        query = {"token": "s3cr3t-query"}
+        await client.post("/v1/enhance", headers=headers, files=files)
+        await client.post("/v1/enhance", headers=headers, params=query, files=files)
+        await client.post("/v1/enhance", headers=headers, files=files, data={"mode": "s3cr3t-field"})
+        await client.post("/v1/enhance", headers=headers, content=picture)
+        await client.post("/v1/enhance", headers=headers, json={"image": in_base64, "mode": "s3cr3t-field"})
+        await client.post("/v1/enhance", headers=headers, json={"image": in_base64})
+        await client.post("/v1/preprocess", headers=headers, json={"image": in_base64[:-3]})
+    await client.get("/nothing?token=s3cr3t-query", headers=headers)
+
+
+def assert_nothing_is_given_away(written: str) -> None:
+    for secret in SECRETS:
+        assert secret not in written
+    in_base64 = base64.b64encode(PICTURE).decode()
+    for start in range(0, len(PICTURE) - 24, 24):
+        assert in_base64[start : start + 24] not in written
+        assert repr(PICTURE[start : start + 12])[2:-1] not in written
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_pictures_keys_queries_and_names_are_not_logged(
+    serving, echo_backend, fixed_finder, log_as, log_format, fails
+):
+    finder = fixed_finder(defect=RuntimeError("a defect") if fails else None)
+    async with serving(echo_backend(), finder) as client:
+        written = log_as(log_format)
+        await send_secrets(client)
+        log = written()
+    assert_nothing_is_given_away(log)
+    assert log.count("req-1") >= 22
+    assert ("a defect" in log) == fails
+
+
+async def test_json_lines_carry_the_id_of_their_request_from_pixel_threads_too(
+    serving, echo_backend, fixed_finder, log_as
+):
+    class TalkingFinder(fixed_finder):
+        def find(self, pixels):
+            logging.getLogger("gateway.faces").info("looking at %d pixels", pixels.size)
+            return super().find(pixels)
+
+    async with serving(echo_backend(), TalkingFinder()) as client:
+        written = log_as("json")
+        for name in ("one", "two"):
+            await client.post("/v1/enhance", content=PICTURE, headers={"X-Request-ID": name})
+        await client.get("/healthz", headers={"X-Request-ID": "probe"})
+        lines = [json.loads(line) for line in written().splitlines()]
+    looked = [line["request_id"] for line in lines if line["message"].startswith("looking")]
+    assert looked == ["one", "two"]
+    access = [line for line in lines if line["logger"] == "gateway.service.middleware"]
+    assert [line["request_id"] for line in access] == ["one", "two", "probe"]
+    assert [line["level"] for line in access] == ["info", "info", "debug"]
+    assert {"time", "level", "logger", "request_id", "message", "method", "path", "status", "ms"} <= set(
+        access[0]
+    )
+    assert (access[0]["path"], access[0]["status"]) == ("/v1/enhance", 200)
+
+
+async def test_a_defect_is_one_json_line_with_its_trace(serving, echo_backend, fixed_finder, log_as):
+    async with serving(echo_backend(), fixed_finder(defect=RuntimeError("first\nsecond"))) as client:
+        written = log_as("json", "warning")
+        await client.post("/v1/enhance", content=PICTURE, headers={"X-Request-ID": "mine"})
+        (line,) = map(json.loads, written().splitlines())
+    assert (line["request_id"], line["level"]) == ("mine", "error")
+    assert "RuntimeError: first\nsecond" in line["exception"]
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+async def test_nobody_can_write_lines_of_their_own(serving, echo_backend, log_as, log_format):
+    async with serving(echo_backend()) as client:
+        written = log_as(log_format)
+        await client.get("/x%0a2026-01-01 ERROR gateway [-] forged%1b[31m%0d%c2%85")
+        log = written()
+    assert len(log.splitlines()) == 1
+    assert "\x1b" not in log
+
+
+def test_other_libraries_lines_have_the_same_form(log_as):
+    written = log_as("json")
+    logging.getLogger("asyncio").error("Task exception was never retrieved")
+    logging.getLogger("httpx").info("GET http://backend/?token=s3cr3t-query")
+    (line,) = map(json.loads, written().splitlines())
+    assert (line["logger"], line["message"]) == ("asyncio", "Task exception was never retrieved")
+
+
+def test_the_json_form_writes_whatever_a_record_carries():
+    record = logging.LogRecord("gateway", logging.INFO, __file__, 1, "%s \ud800 é", (object,), None)
+    record.fields = {"path": {1, 2}}
+    line = json.loads(JsonFormatter().format(record).encode(sys.stderr.encoding, "backslashreplace"))
+    assert line["request_id"] == current_request_id.get()
+    assert line["level"] == "info"
+    assert line["time"].endswith("Z")
