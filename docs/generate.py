@@ -70,8 +70,8 @@ def _values(schema: dict[str, object]) -> str:
             return " ".join(f"`{option}`" for option in options)
         case {"const": option}:
             return f"`{option}`"
-        case {"anyOf": [dict(first), *_]}:
-            return _values(first)
+        case {"anyOf": list(options)}:
+            return " or ".join(_values(option) for option in options if option.get("type") != "null")
         case {"type": "boolean"}:
             return "`true` `false`"
         case {"minimum": low, "maximum": high}:

@@ -10,18 +10,22 @@ from typing import Any
 import httpx
 from fastapi import FastAPI, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
+from starlette.routing import Route
 
 from gateway import __version__
+from gateway.document import INFO, documented
 from gateway.errors import MissingKey, RateExceeded, RevokedKey
 from gateway.faces import FaceFinder
 from gateway.gateway import running
-from gateway.openapi import error_responses, with_image_url
-from gateway.routes import batch, enhance, health, models, preprocess
+from gateway.openapi import error_responses
+from gateway.routes import batch, docs, enhance, health, metrics, models, page, preprocess
 from gateway.service.access import Access
 from gateway.service.cors import Cors
 from gateway.service.keys import KeyRing
+from gateway.service.metrics import Metrics
 from gateway.service.middleware import BodyLimit, RequestId, SecurityHeaders
 from gateway.service.problem import Defects, install_problem_handlers
+from gateway.service.traffic import Traffic
 from gateway.settings import Settings
 
 _DESCRIPTION = """
@@ -44,26 +48,31 @@ def create_app(
     chosen = settings or Settings()
     access = chosen.access
     keyring = KeyRing(access.keys_file) if access.keys_file else None
+    counted = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(chosen, finder, transport) as gateway:
+        async with running(chosen, finder, transport, counted) as gateway:
             app.state.gateway = gateway
             yield
 
     app = FastAPI(
-        title="gpen-gateway",
+        **INFO,
         version=__version__,
         description=_DESCRIPTION,
         lifespan=lifespan,
+        # Those of `routes.docs` need nothing from elsewhere.
+        docs_url=None,
+        redoc_url=None,
         # A redirect would be an answer that is neither a success nor a problem document.
         redirect_slashes=False,
     )
     app.include_router(health.router)
-    for routes in (enhance, preprocess, batch, models):
+    for routes in (enhance, preprocess, batch, models, metrics):
         app.include_router(routes.router, **(_keyed() if keyring else {}))
-    if chosen.fetch.image_url == "on":
-        with_image_url(app)
+    page.mount(app)
+    docs.mount(app)
+    documented(app, image_url=chosen.fetch.image_url == "on")
     install_problem_handlers(app)
     app.add_middleware(Defects)
     if keyring or access.rate or access.concurrency:
@@ -83,8 +92,15 @@ def create_app(
         own={batch.PATH: chosen.batch.batch_max_bytes},
     )
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(Traffic, metrics=counted, routes=_paths())
     app.add_middleware(RequestId)
     return app
+
+
+def _paths() -> frozenset[str]:
+    """The paths that metrics tell apart: all but the documentation's."""
+    routers = (routes.router for routes in (health, enhance, preprocess, batch, models, metrics))
+    return frozenset(route.path for router in routers for route in router.routes if isinstance(route, Route))
 
 
 def _keyed() -> dict[str, Any]:

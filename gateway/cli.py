@@ -8,11 +8,11 @@ from pydantic import ValidationError
 from gateway import __version__
 from gateway.app import create_app
 from gateway.checkpoints import models
+from gateway.commands.enhance import enhance, preprocess
 from gateway.keys import keys
-from gateway.misconfigured import refuse
+from gateway.misconfigured import refuse, settings_or_exit
 from gateway.service.keys import KeysUnusable
 from gateway.service.server import serve as run_server
-from gateway.settings import Settings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,7 +26,7 @@ def main() -> None:
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one.  [GATEWAY_PORT, 8000]")
 def serve(host: str | None, port: int | None) -> None:
     """Serve the gateway, with a GPEN backend inside unless GATEWAY_BACKEND_URL names one."""
-    settings = _settings()
+    settings = settings_or_exit()
     given = {"host": host or settings.server.host, "port": settings.server.port if port is None else port}
     server = settings.server.model_copy(update=given)
     try:
@@ -64,17 +64,7 @@ def demo(folder: str, image: str | None) -> None:
     run_demo(folder, image)
 
 
+main.add_command(enhance)
+main.add_command(preprocess)
 main.add_command(models)
 main.add_command(keys)
-
-
-def _settings() -> Settings:
-    try:
-        settings = Settings()
-        if settings.upstream.backend_url is None:
-            from gateway.embed import check_backend_settings
-
-            check_backend_settings()
-    except ValidationError as error:
-        refuse(error)
-    return settings

@@ -20,6 +20,7 @@ from gateway.report import portrait_report, preprocess_report, whole_report
 from gateway.schemas import EnhanceReport, PreprocessReport
 from gateway.service.threads import PixelThreads
 from gateway.standardise import Portrait, standardise
+from gateway.standardise.geometry import SHORT_EDGE
 from gateway.standardise.stored import from_stored, to_stored
 from gateway.timings import Timings
 from gateway.whole import enhance_whole
@@ -197,12 +198,13 @@ class Enhancer:
     def _standardise(
         self, data: bytes, params: PreprocessParams, timings: Timings
     ) -> tuple[Portrait, OutputFormat]:
-        photo = self._decode(data, timings)
+        # The eyes' exact places are worth all pixels; the article's window needs no more than its short edge.
+        photo = self._decode(data, timings, SHORT_EDGE if params.framing == "article" else None)
         return standardise(photo, params, self._finder, timings), _own_format(photo)
 
-    def _decode(self, data: bytes, timings: Timings) -> Photo:
+    def _decode(self, data: bytes, timings: Timings, short_edge: int | None = None) -> Photo:
         with timings.stage("decode"):
-            return decode(data, self._limits)
+            return decode(data, self._limits, short_edge)
 
     def _check_output(self, photo: Photo, upscale: int, output_format: OutputFormat) -> None:
         """Raises InvalidParameters for a result larger than is allowed, or than can be written."""

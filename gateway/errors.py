@@ -23,7 +23,7 @@ GatewayError                     status  type
 ├── BackendBroken                502     backend-broken
 ├── DeadlinePassed               504     deadline-passed
 └── TryLater                             (each with Retry-After)
-    ├── RateExceeded             429     rate-exceeded
+    ├── RateExceeded             429     rate-limited
     ├── TooManyAtOnce            429     too-many-at-once
     ├── QueueFull                429     queue-full
     ├── BackendIsBusy            429     backend-busy
@@ -194,7 +194,7 @@ class TryLater(GatewayError):
 class RateExceeded(TryLater):
     """The caller has sent as many requests as it may for now."""
 
-    status, type, title = 429, "rate-exceeded", "Too many requests"
+    status, type, title = 429, "rate-limited", "Too many requests"
 
 
 class TooManyAtOnce(TryLater):

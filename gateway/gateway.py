@@ -9,11 +9,13 @@ import httpx
 
 from gateway.cache.tiers import make_cache
 from gateway.cached import CachedEnhancer
-from gateway.enhance import Enhancer
 from gateway.faces import FaceFinder, make_finder
 from gateway.fetch import ImageFetcher
+from gateway.measured import MeasuredEnhancer, MeasuredStore
 from gateway.models import Models
 from gateway.service.admission import Admission
+from gateway.service.gauges import Gauges, shown
+from gateway.service.metrics import Metrics
 from gateway.service.threads import PixelThreads
 from gateway.settings import FetchSettings, Settings
 from gpen_client.client import GpenClient
@@ -23,7 +25,8 @@ from gpen_client.client import GpenClient
 class Gateway:
     """Everything that requests share.
 
-    backend: `embedded`, or the backend's URL. fetcher: None where `image_url` is off.
+    backend: `embedded`, or the backend's URL. metrics: what is counted. embedded: the way to a backend in
+    this process, where there is one. fetcher: None where `image_url` is off.
     """
 
     settings: Settings
@@ -34,6 +37,8 @@ class Gateway:
     enhancer: CachedEnhancer
     admission: Admission
     backend: str
+    metrics: Metrics
+    embedded: httpx.AsyncBaseTransport | None = None
     fetcher: ImageFetcher | None = None
 
 
@@ -42,11 +47,13 @@ async def running(
     settings: Settings,
     finder: FaceFinder | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[Gateway]:
-    """A gateway until the block ends. finder, transport: in place of those the settings would make.
+    """A gateway until the block ends. finder, transport, metrics: in place of those that would be made.
 
     Raises FinderUnavailable where the named face finder cannot run here.
     """
+    counted = metrics or Metrics()
     async with AsyncExitStack() as stack:
         threads = PixelThreads(settings.server.threads)
         stack.callback(threads.close)
@@ -66,16 +73,29 @@ async def running(
         )
         models = Models(client, settings.upstream.default_model)
         stack.push_async_callback(models.close)
-        cache = make_cache(settings.cache)
+        cache = make_cache(settings.cache, lambda store: MeasuredStore(store, counted))
         stack.push_async_callback(cache.close)
-        enhancer = Enhancer(finder, client, models, threads, settings.limits.pixels, cache)
+        enhancer = MeasuredEnhancer(counted, finder, client, models, threads, settings.limits.pixels, cache)
         admission = Admission(settings.limits.workers, settings.limits.queue)
         # Whoever was let in finishes before what they work with is taken away.
         stack.push_async_callback(admission.finished)
         backend = str(settings.upstream.backend_url or "embedded")
         cached = CachedEnhancer(enhancer, cache)
         fetcher = _fetcher(settings.fetch, stack)
-        yield Gateway(settings, threads, finder, client, models, cached, admission, backend, fetcher)
+        stack.enter_context(shown(counted.registry, Gauges(admission, client, models, finder.name)))
+        yield Gateway(
+            settings=settings,
+            threads=threads,
+            finder=finder,
+            client=client,
+            models=models,
+            enhancer=cached,
+            admission=admission,
+            backend=backend,
+            metrics=counted,
+            embedded=transport if settings.upstream.backend_url is None else None,
+            fetcher=fetcher,
+        )
 
 
 async def _backend(

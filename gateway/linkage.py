@@ -11,6 +11,8 @@ from gateway.faces import Face
 from gateway.params import EnhanceParams
 from gateway.standardise.light import LightPlan
 from gateway.standardise.portrait import YAW_LIMIT
+from gateway.standardise.quality import Quality
+from gateway.strength import auto_strength, why_auto
 from gpen_client.types import ModelInfo, RestoreParams
 
 # Halving brightness and dropping 60 % of contrast after a full CLAHE is the article's advice.
@@ -36,6 +38,10 @@ class Standardised(Protocol):
     def light_plan(self) -> LightPlan:
         """How its light was corrected."""
 
+    @property
+    def quality(self) -> Quality:
+        """How good the face is."""
+
 
 @dataclass(frozen=True, slots=True)
 class AppliedRule:
@@ -56,9 +62,12 @@ def link(
 ) -> tuple[RestoreParams, tuple[AppliedRule, ...]]:
     """The parameters of a restoration by `model` of what is `done`, and the rules that made them.
 
-    With `linkage=false` only `no_face` applies: a face that nobody found is never restored.
+    With `linkage=false` only these apply: `no_face`, for a face that nobody found is never restored, and
+    `quality`, which was asked for by `strength=auto`.
     """
     linking = _Linking(asked)
+    if asked.strength == "auto" and done.face is not None:
+        linking.choose("quality", "strength", auto_strength(done.quality), why_auto(done.quality))
     if done.face is None:
         linking.set("no_face", "strength", 0.0, "no face was found: nothing may be made up")
     if asked.linkage:
@@ -99,7 +108,7 @@ def _link_light(linking: "_Linking", done: Standardised) -> None:
         linking.scale("clahe", "contrast", 1 - _CLAHE_TAKES_CONTRAST * plan.clahe_weight, because)
     if plan.gamma != 1.0:
         direction = "raised" if plan.gamma < 1 else "lowered"
-        # A gamma of 2 or 1/2, the most that is ever used, leaves no brightening to ask for.
+        # A gamma of 2 or 1/2 and beyond leaves no brightening to ask for.
         share = max(0.0, 1 - abs(math.log2(plan.gamma)))
         linking.scale(
             "exposure", "brightness", share, f"the exposure was {direction} by a gamma of {plan.gamma:.2f}"
@@ -110,17 +119,22 @@ class _Linking:
     """The parameters as the rules change them, one after the other."""
 
     def __init__(self, asked: EnhanceParams) -> None:
-        shared = asked.model_dump(include=set(RestoreParams.model_fields))
-        self._asked = RestoreParams(**shared)
-        self.effective = self._asked
+        self._asked = asked.model_dump(include=set(RestoreParams.model_fields))
+        # What is to be chosen has no number before that.
+        numbers = {name: value for name, value in self._asked.items() if value != "auto"}
+        self.effective = RestoreParams(**numbers)
+        self._asked = {**self.effective.model_dump(), **self._asked}
         self.rules: list[AppliedRule] = []
 
     def set(self, rule: str, parameter: str, value: Any, because: str) -> None:  # noqa: ANN401
         """Notes and applies `rule`, unless it changes nothing."""
-        if getattr(self.effective, parameter) == value:
-            return
+        if getattr(self.effective, parameter) != value:
+            self.choose(rule, parameter, value, because)
+
+    def choose(self, rule: str, parameter: str, value: Any, because: str) -> None:  # noqa: ANN401
+        """Notes and applies `rule`."""
         self.effective = self.effective.model_copy(update={parameter: value})
-        self.rules.append(AppliedRule(rule, parameter, getattr(self._asked, parameter), value, because))
+        self.rules.append(AppliedRule(rule, parameter, self._asked[parameter], value, because))
 
     def scale(self, rule: str, parameter: str, share: float, because: str) -> None:
         """Multiplies a scale of 0 to 100 by `share`, 0 to 1."""

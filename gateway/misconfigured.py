@@ -6,6 +6,21 @@ from typing import NoReturn
 import click
 from pydantic import ValidationError
 
+from gateway.settings import Settings
+
+
+def settings_or_exit() -> Settings:
+    """The settings of the environment; where they, or an embedded backend's, are wrong, the command ends."""
+    try:
+        settings = Settings()
+        if settings.upstream.backend_url is None:
+            from gateway.embed import check_backend_settings
+
+            check_backend_settings()
+    except ValidationError as error:
+        refuse(error)
+    return settings
+
 
 def refuse(error: ValidationError) -> NoReturn:
     """Ends the command, naming every setting that is wrong."""

@@ -23,6 +23,11 @@ class Models:
         self._default = default
         self._roster = Roster(client, get_args(ModelName))
 
+    @property
+    def known(self) -> list[ModelInfo]:
+        """The models as the backend last told them; nobody is asked."""
+        return self._roster.known
+
     async def available(self) -> list[ModelInfo]:
         """The models that the backend has. Raises BackendAway and its kin."""
         return await self._roster.fresh()

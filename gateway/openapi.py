@@ -1,30 +1,34 @@
-"""The OpenAPI of routes that take pictures: FastAPI cannot infer bodies of three kinds."""
+"""The OpenAPI of routes, where FastAPI cannot infer it: bodies of three kinds, answers, problems."""
 
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any, get_args
 
-from fastapi import FastAPI
 from pydantic import BaseModel
 
+from gateway import examples
 from gateway.errors import (
     BackendAway,
     BackendBroken,
     BackendIsBusy,
     DeadlinePassed,
     GatewayError,
+    HeadTurned,
     InvalidParameters,
     MalformedRequest,
+    NoFace,
+    NotReady,
     QueueFull,
+    RateExceeded,
     SlowUpload,
     TooLarge,
+    TooManyAtOnce,
+    TryLater,
     UnsupportedPicture,
 )
+from gateway.params import EnhanceParams
 from gateway.photo import OutputFormat
-from gateway.schemas import Problem
 from gateway.service.problem import PROBLEM_JSON
-
-_PICTURE = {"type": "string", "format": "binary", "description": "A JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF."}
-_URL = {"type": "string", "format": "uri", "description": "Where the picture is, in place of `image`: https."}
-_BASE64 = {"type": "string", "format": "byte", "description": "The picture's bytes in base64."}
 
 UPLOAD_ERRORS = (
     MalformedRequest,
@@ -32,7 +36,12 @@ UPLOAD_ERRORS = (
     TooLarge,
     UnsupportedPicture,
     InvalidParameters,
+    NoFace,
+    HeadTurned,
+    RateExceeded,
+    TooManyAtOnce,
     QueueFull,
+    NotReady,
     DeadlinePassed,
 )
 """What can be wrong with an upload."""
@@ -40,18 +49,27 @@ UPLOAD_ERRORS = (
 BACKEND_ERRORS = (BackendIsBusy, BackendBroken, BackendAway, DeadlinePassed)
 """What can be wrong behind the gateway."""
 
+_PICTURE = {"type": "string", "format": "binary", "description": "A JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF."}
+_RESULT = {"type": "string", "format": "binary"}
+_BASE64 = {"type": "string", "format": "byte", "description": "The picture's bytes in base64."}
+_WITH_PORTRAIT = ("Server-Timing", "X-Cache", "X-Faces", "X-Request-ID")
+_WITH_RESULT = (*_WITH_PORTRAIT, "ETag", "X-GPEN-Engine", "X-GPEN-Model")
+
 
 def picture_body(params: type[BaseModel]) -> dict[str, Any]:
     """`openapi_extra` for a route that takes a picture and `params` in any of the three shapes."""
-    properties = params.model_json_schema()["properties"]
+    properties = _properties(params)
+    enhances = issubclass(params, EnhanceParams)
+    form = examples.FORM if enhances else examples.PREPROCESS_FORM
+    json = examples.JSON if enhances else examples.PREPROCESS_JSON
     return {
         "parameters": _query(properties),
         "requestBody": {
             "required": True,
             "content": {
-                "multipart/form-data": {"schema": _object({"image": _PICTURE, **properties})},
+                "multipart/form-data": {**_object({"image": _PICTURE, **properties}), "example": form},
                 "image/*": {"schema": _PICTURE},
-                "application/json": {"schema": _object({"image": _BASE64, **properties})},
+                "application/json": {**_object({"image": _BASE64, **properties}), "example": json},
             },
         },
     }
@@ -59,7 +77,7 @@ def picture_body(params: type[BaseModel]) -> dict[str, Any]:
 
 def batch_body(params: type[BaseModel]) -> dict[str, Any]:
     """`openapi_extra` for a route that takes many pictures, and `params` for them all."""
-    properties = params.model_json_schema()["properties"]
+    properties = _properties(params)
     files = {
         "type": "array",
         "items": {"type": "string", "format": "binary"},
@@ -80,53 +98,60 @@ def batch_body(params: type[BaseModel]) -> dict[str, Any]:
 
 
 def picture_responses(
-    answer: type[BaseModel], *errors: type[GatewayError]
+    answer: type[BaseModel], *errors: type[GatewayError], etag: bool = False
 ) -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route that returns a picture (`answer` to who accepts JSON) or one of `errors`."""
-    pictures = {f"image/{name}": {"schema": _PICTURE} for name in get_args(OutputFormat)}
+    """`responses` of a route that returns a picture (`answer` to who accepts JSON) or one of `errors`.
+
+    etag: whether a caller may ask whether what it has is still the same.
+    """
+    content: dict[str, Any] = {f"image/{name}": {"schema": _RESULT} for name in get_args(OutputFormat)}
+    headers = _references("headers", _WITH_RESULT if etag else _WITH_PORTRAIT)
+    same: dict[int | str, dict[str, Any]] = {
+        304: {"description": "The caller has this picture: `If-None-Match` names its ETag."}
+    }
     return {
-        200: {"description": "The picture.", "content": pictures, "model": answer},
+        200: {"description": "The picture.", "content": content, "headers": headers, "model": answer},
+        **(same if etag else {}),
         **error_responses(*errors),
     }
 
 
 def error_responses(*errors: type[GatewayError]) -> dict[int | str, dict[str, Any]]:
-    """`responses` for `errors`, which all have one schema."""
-    return {
-        error.status: {
-            "description": error.title,
-            "content": {PROBLEM_JSON: {"schema": Problem.model_json_schema()}},
-        }
-        for error in errors
+    """`responses` for `errors` and what is below them, which all have one schema."""
+    by_status: dict[int | str, list[type[GatewayError]]] = defaultdict(list)
+    for error in dict.fromkeys(one for top in errors for one in _family(top)):
+        by_status[error.status].append(error)
+    return {status: _problem_response(by_status[status]) for status in by_status}
+
+
+def _problem_response(errors: list[type[GatewayError]]) -> dict[str, Any]:
+    told = {one.type: {"summary": one.title, "value": examples.problem_example(one)} for one in errors}
+    response = {
+        "description": "; ".join(dict.fromkeys(f"{error.title} (`{error.type}`)" for error in errors)) + ".",
+        "content": {PROBLEM_JSON: {"schema": _reference("schemas", "Problem"), "examples": told}},
     }
+    if any(issubclass(error, TryLater) for error in errors):
+        response["headers"] = _references("headers", ("Retry-After",))
+    return response
 
 
-def with_image_url(app: FastAPI) -> None:
-    """Adds `image_url` to the document of `app`, wherever a picture is taken."""
-    document = app.openapi
-
-    def with_url() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            for path in document()["paths"].values():
-                for operation in path.values():
-                    _offer_url(operation)
-        return document()
-
-    app.openapi = with_url  # type: ignore[method-assign] # as FastAPI's documentation has it
+def _family(error: type[GatewayError]) -> Iterator[type[GatewayError]]:
+    yield error
+    for below in error.__subclasses__():
+        yield from _family(below)
 
 
-def _offer_url(operation: dict[str, Any]) -> None:
-    content = operation.get("requestBody", {}).get("content", {})
-    schemas = [
-        shape["schema"] for shape in content.values() if "image" in shape["schema"].get("properties", {})
-    ]
-    for schema in schemas:
-        schema["properties"] = {"image_url": _URL, **schema["properties"]}
-        schema["required"] = []
-    if schemas:
-        operation["requestBody"]["required"] = False
-        url = {"name": "image_url", "in": "query", "required": False, "schema": _URL}
-        operation["parameters"] = [*operation["parameters"], url]
+def _properties(params: type[BaseModel]) -> dict[str, Any]:
+    """The schemas of `params` by name; what may be null may simply be left out of a request."""
+    properties = {}
+    for name, schema in params.model_json_schema()["properties"].items():
+        kept = {key: value for key, value in schema.items() if key != "title"}
+        if kept.get("default", ...) is None:
+            del kept["default"]
+            (own,) = (one for one in kept.pop("anyOf") if one != {"type": "null"})
+            kept = {**own, **kept}
+        properties[name] = kept
+    return properties
 
 
 def _query(properties: dict[str, Any]) -> list[dict[str, Any]]:
@@ -143,4 +168,13 @@ def _query(properties: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "required": ["image"], "properties": properties, "additionalProperties": False}
+    known = {"type": "object", "required": ["image"], "properties": properties, "additionalProperties": False}
+    return {"schema": known}
+
+
+def _references(kind: str, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: _reference(kind, name) for name in names}
+
+
+def _reference(kind: str, name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/{kind}/{name}"}

@@ -2,12 +2,44 @@
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticKnownError
 
 from gateway.photo import OutputFormat
 from gpen_client.types import Mode, Task
 
 Percent: TypeAlias = Annotated[float, Field(ge=0, le=100)]
+
+_PERCENT: TypeAdapter[float] = TypeAdapter(Percent)
+
+
+def _percent_or_auto(value: object) -> object:
+    # A plain union would blame both of its members for every wrong number.
+    if value == "auto":
+        return value
+    try:
+        return _PERCENT.validate_python(value)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        raise PydanticKnownError(wrong["type"], wrong.get("ctx")) from error  # type: ignore[arg-type]
+
+
+Strength: TypeAlias = Annotated[
+    float | Literal["auto"],
+    BeforeValidator(_percent_or_auto),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "minimum": 0, "maximum": 100}, {"type": "string", "enum": ["auto"]}]}
+    ),
+]
+"""A percentage, or to be chosen from the face's quality."""
 
 RestorerName = Literal["gpen-bfr-256", "gpen-bfr-512", "gpen-bfr-1024", "gpen-bfr-2048"]
 ModelName = Literal[
@@ -40,7 +72,11 @@ class PreprocessParams(BaseModel):
         description="Local contrast (CLAHE on L of LAB). `auto`: as much as the light needs; `always`: clip "
         "limit 2.0 on 8x8 tiles; `off`: none.",
     )
-    exposure: ExposureMode = Field("auto", description="Exposure compensation by a bounded gamma.")
+    exposure: ExposureMode = Field(
+        "auto",
+        description="Exposure compensation: the face's mean lightness is pulled most of the way to one that "
+        "all portraits share, by a bounded tone curve.",
+    )
     no_face: NoFacePolicy = Field(
         "centre",
         description="Without a face: `centre` crops the middle and adjusts it, but restores nothing; "
@@ -63,7 +99,12 @@ class PreprocessParams(BaseModel):
 class EnhanceParams(PreprocessParams):
     """Everything that `/v1/enhance` takes beside the picture."""
 
-    strength: Percent = Field(70, description="Blend of GPEN's face over the input.")
+    strength: Strength = Field(
+        70,
+        validate_default=True,
+        description="Blend of GPEN's face over the input. `auto`: 25 for a large, sharp, clean face, up to "
+        "90 for a small, soft or noisy one, each face by itself; the report tells.",
+    )
     mode: Mode = Field(
         "natural",
         description="How the blend treats skin and texture: `natural` keeps the input's tone, `strong` takes "

@@ -27,6 +27,11 @@ class Roster:
         self._asked_at = 0.0
         self._asking: asyncio.Task[list[ModelInfo]] | None = None
 
+    @property
+    def known(self) -> list[ModelInfo]:
+        """The models by the last answer; none before the first."""
+        return self._known or []
+
     async def fresh(self) -> list[ModelInfo]:
         """The models that the backend has now, or had seconds ago. Raises BackendAway and its kin."""
         if self._known is not None and time.monotonic() < self._fresh_until:

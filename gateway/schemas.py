@@ -97,7 +97,7 @@ class ExposureReport(_Schema):
     """The exposure compensation."""
 
     direction: str = Field(description="`raised`, `lowered` or `none`.")
-    gamma: float = Field(description="Exponent on L; 1 changes nothing.")
+    gamma: float = Field(description="Of the tone curve on L, 0.4 to 2.5; 1 changes nothing.")
 
 
 class ClaheReport(_Schema):
@@ -265,6 +265,13 @@ class ReadyAnswer(_Schema):
     notices: list[str] = Field(description="What an operator should know, such as a missing checkpoint.")
 
 
+class WrongParameter(_Schema):
+    """A parameter and what is wrong with it."""
+
+    parameter: str
+    message: str
+
+
 class Problem(BaseModel):
     """An error, after RFC 9457."""
 
@@ -273,7 +280,7 @@ class Problem(BaseModel):
     status: int
     detail: str = Field(description="What is wrong and what to do.")
     request_id: str
-    errors: list[dict[str, str]] | None = Field(
+    errors: list[WrongParameter] | None = Field(
         None, description="The parameters that are wrong, each with why."
     )
 

@@ -204,8 +204,9 @@ class AccessSettings(_Group):
         None, ge=1, description="Requests that one key, or one client address, may have under way at once."
     )
     open_paths: _Names = Field(
-        ("/", "/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"),
-        description="Paths, separated by commas, that need no key and count for no rate.",
+        ("/", "/page/", "/healthz", "/readyz", "/docs", "/redoc", "/docs-files/", "/openapi.json"),
+        description="Paths, separated by commas, that need no key and count for no rate; one that ends "
+        "in `/` stands for all below it.",
     )
 
 
@@ -277,4 +278,6 @@ def _variable(prefix: str, name: str, alias: Any) -> str:  # noqa: ANN401
 def _default_text(field: Any) -> str:  # noqa: ANN401
     if field.default_factory is not None:
         return "computed"
+    if isinstance(field.default, tuple):
+        return f"`{','.join(map(str, field.default))}`" if field.default else "empty"
     return "unset" if field.default is None else f"`{field.default}`"

@@ -11,10 +11,12 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gpen_backend.metrics import Gauges, Metrics, Traffic, exposition
 from gpen_backend.problems import Problem, on_http_exception, on_problem
-from gpen_backend.routes import ROUTES
+from gpen_backend.routes import ROUTES, version_here
 from gpen_backend.service import running
 from gpen_backend.settings import BackendSettings
 
@@ -30,19 +32,26 @@ def create_app(settings: BackendSettings | None = None) -> Starlette:
     `app.router.lifespan_context(app)`.
     """
     chosen = settings or BackendSettings()
+    metrics = Metrics(version_here())
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with running(chosen) as service:
             app.state.service = service
-            yield
+            gauges = Gauges(service)
+            metrics.registry.register(gauges)
+            try:
+                yield
+            finally:
+                metrics.registry.unregister(gauges)
 
     app = Starlette(
-        routes=ROUTES,
+        routes=[*ROUTES, Route("/metrics", exposition)],
         lifespan=lifespan,
-        middleware=[Middleware(RequestId)],
+        middleware=[Middleware(Traffic, metrics=metrics), Middleware(RequestId)],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception},
     )
+    app.state.metrics = metrics
     # A redirect would be an answer without `error`.
     app.router.redirect_slashes = False
     return app

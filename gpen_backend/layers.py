@@ -14,18 +14,18 @@ import torch.nn.functional as F  # noqa: N812 (the name every torch reader knows
 from torch import Tensor, nn
 
 # Of StyleGAN2: the activation's slope and gain, the guard of its normalisations, the binomial filter.
-_SLOPE = 0.2
-_GAIN = math.sqrt(2)
-_EPSILON = 1e-8
+SLOPE = 0.2
+GAIN = math.sqrt(2)
+EPSILON = 1e-8
 _FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
 
 
 def _activate(x: Tensor) -> Tensor:
     """Leaky ReLU that keeps the variance. Overwrites `x`, which must be the caller's own."""
-    return F.leaky_relu(x, _SLOPE, inplace=True).mul_(_GAIN)
+    return F.leaky_relu(x, SLOPE, inplace=True).mul_(GAIN)
 
 
-def _fir(gain: float) -> Tensor:
+def fir(gain: float) -> Tensor:
     """Return the (4, 4) binomial low-pass filter, summing to `gain`."""
     taps = torch.tensor(_FIR_TAPS)
     return torch.outer(taps, taps) * (gain / 64)
@@ -36,7 +36,7 @@ class PixelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, D). Returns the same shape."""
-        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + _EPSILON)
+        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPSILON)
 
 
 class EqualisedLinear(nn.Module):
@@ -92,7 +92,7 @@ class Blur(nn.Module):
 
     def __init__(self, padding: int, gain: float = 1) -> None:
         super().__init__()
-        self.register_buffer("kernel", _fir(gain))
+        self.register_buffer("kernel", fir(gain))
         self.padding = padding
 
     def forward(self, x: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ class Upsample(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("kernel", _fir(gain=4))
+        self.register_buffer("kernel", fir(gain=4))
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W). Returns (N, C, 2H, 2W)."""
@@ -139,7 +139,7 @@ class ModulatedConv(nn.Module):
     def forward(self, x: Tensor, latent: Tensor) -> Tensor:
         """x: (N, in, H, W). latent: (N, D). Returns (N, out, H, W), or (N, out, 2H, 2W) if upsampling."""
         style = self.modulation(latent) * self.scale
-        demodulation = torch.rsqrt(F.linear(style.square(), self.energy) + _EPSILON)
+        demodulation = torch.rsqrt(F.linear(style.square(), self.energy) + EPSILON)
         x = x * style[:, :, None, None]
         if self.blur is None:
             y = F.conv2d(x, self.weight[0], padding=1)

@@ -31,7 +31,7 @@ _CLIENT_LEFT = 499
 async def server(_: Request) -> Response:
     """GET /v2: what this server is."""
     extensions = ["binary_tensor_data"]
-    return JSONResponse({"name": "gpen-backend", "version": _version(), "extensions": extensions})
+    return JSONResponse({"name": "gpen-backend", "version": version_here(), "extensions": extensions})
 
 
 async def live(_: Request) -> Response:
@@ -91,12 +91,16 @@ async def infer(request: Request) -> Response:
 
 async def _inferred(service: Service, name: str, request: Request, body: bytes, arrived: float) -> Response:
     """Decode, restore and encode, each on its threads."""
+    metrics = request.app.state.metrics
     length = header_length(request.headers)
     start = time.perf_counter()
     asked = await service.on_pixels(lambda: read_request(body, length, service.settings))
     decode_ms = (time.perf_counter() - start) * 1000
     deadline = Deadline(arrived + asked.timeout_s if asked.timeout_s is not None else None)
     engine, work = await service.restored(name, asked, deadline)
+    metrics.restored(
+        name, engine.name, len(work.restored), work.batch_size, {"decode": decode_ms, **work.timings_ms}
+    )
     return await service.on_pixels(lambda: _answer(name, engine, work, asked, decode_ms), deadline)
 
 
@@ -139,7 +143,8 @@ def _service(request: Request) -> Service:
     return service
 
 
-def _version() -> str:
+def version_here() -> str:
+    """The version of this package; 0 where it was not installed."""
     try:
         return version("gpen-gateway")
     except PackageNotFoundError:  # run from a source tree

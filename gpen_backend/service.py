@@ -45,6 +45,11 @@ class Service:
         self._pixels = ThreadPoolExecutor(settings.threads, "gpen-pixels")
         self._taken = 0
 
+    @property
+    def taken(self) -> int:
+        """How many requests are taken on now."""
+        return self._taken
+
     @contextmanager
     def admitted(self) -> Iterator[None]:
         """One request's place in the queue. Raises Problem 429 where there is none."""

@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
 
 from gpen_client.errors import (
     BackendBusy,
@@ -17,11 +19,23 @@ from gpen_client.resilience import Backoff, Breaker, BreakerState, Resilience, R
 
 T = TypeVar("T")
 
+Outcome = Literal["ok", "busy", "rejected", "away", "timeout", "nonsense", "refused", "abandoned"]
+"""How an attempt ended: `refused` by the breaker, `abandoned` by whoever asked."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was counted since the start. outcomes: of attempts. retries: attempts that were not the first."""
+
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    retries: int = 0
+
 
 class Attempts:
     """What all calls to one backend share: the budget of their retries, and the breaker."""
 
     def __init__(self, resilience: Resilience) -> None:
+        self.tally = Tally()
         self._most = resilience.attempts
         self._fair_timeout_s = resilience.fair_timeout_s
         self._backoff = Backoff()
@@ -53,9 +67,23 @@ class Attempts:
                 if wait_s is None or not in_time or attempt >= self._most or not self._budget.spend():
                     raise
             await asyncio.sleep(wait_s)
+            self.tally.retries += 1
             attempt += 1
 
     async def _attempt(self, call: Callable[[float], Awaitable[T]], timeout_s: float) -> T:
+        """Try once, and count how it went."""
+        outcome: Outcome = "abandoned"
+        try:
+            result = await self._admitted(call, timeout_s)
+            outcome = "ok"
+        except BackendError as error:
+            outcome = _outcome(error)
+            raise
+        finally:
+            self.tally.outcomes[outcome] += 1
+        return result
+
+    async def _admitted(self, call: Callable[[float], Awaitable[T]], timeout_s: float) -> T:
         """Try once, and tell the breaker how it went."""
         permit = self._breaker.admit()
         try:
@@ -76,3 +104,18 @@ class Attempts:
             raise
         self._breaker.succeeded(permit)
         return result
+
+
+def _outcome(error: BackendError) -> Outcome:
+    match error:
+        case BackendBusy():
+            return "busy"
+        case BreakerOpen():
+            return "refused"
+        case BackendUnavailable():
+            return "away"
+        case BackendTimeout():
+            return "timeout"
+        case BackendRejected():
+            return "rejected"
+    return "nonsense"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from gpen_client.answers import UNKNOWN, Metadata, restored_from
-from gpen_client.attempts import Attempts
+from gpen_client.attempts import Attempts, Tally
 from gpen_client.errors import BackendError, BackendProtocolError, ModelNotFound
 from gpen_client.failures import backend_errors, refusal
 from gpen_client.resilience import BreakerState, Resilience
@@ -83,6 +83,11 @@ class GpenClient:
     def breaker_state(self) -> BreakerState:
         """Whether restorations are sent (`closed`), refused (`open`), or tried one by one (`half-open`)."""
         return self._attempts.breaker_state
+
+    @property
+    def tally(self) -> Tally:
+        """How attempts to restore have ended so far."""
+        return self._attempts.tally
 
     async def restore(
         self,

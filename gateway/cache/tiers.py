@@ -1,16 +1,18 @@
 """Which stores a cache has, by the settings."""
 
+from collections.abc import Callable
+
 from gateway.cache.cache import Cache, Store
 from gateway.cache.disk import DiskStore
 from gateway.cache.memory import MemoryStore
 from gateway.settings import CacheSettings
 
 
-def make_cache(settings: CacheSettings) -> Cache:
-    """The cache that `settings` describe: memory before Redis or disk, or none."""
+def make_cache(settings: CacheSettings, wrapped: Callable[[Store], Store] = lambda store: store) -> Cache:
+    """The cache that `settings` describe: memory before Redis or disk, or none. wrapped: of each tier."""
     if settings.cache == "off":
         return Cache(())
-    return Cache((MemoryStore(settings.cache_memory_bytes), _shared_store(settings)))
+    return Cache((wrapped(MemoryStore(settings.cache_memory_bytes)), wrapped(_shared_store(settings))))
 
 
 def _shared_store(settings: CacheSettings) -> Store:

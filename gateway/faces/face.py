@@ -6,7 +6,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from gpen_client.geometry import resize_matrix
+from gpen_client.geometry import resize_matrix, transform
 from gpen_client.types import Matrix, Pixels, Points
 
 
@@ -46,6 +46,12 @@ class Face:
     def interocular(self) -> float:
         """Distance between the eyes' centres, px."""
         return float(np.hypot(*(self.landmarks5[1] - self.landmarks5[0])))
+
+    def mapped(self, matrix: Matrix) -> "Face":
+        """The face in the px of another picture. matrix: (2, 3), from this picture's px to that one's."""
+        (x0, y0), (x1, y1) = transform(matrix, np.array(self.bbox, np.float32).reshape(2, 2)).tolist()
+        landmarks5 = transform(matrix, self.landmarks5)
+        return Face(bbox=(x0, y0, x1, y1), landmarks5=landmarks5, score=self.score, pose=self.pose)
 
 
 class FaceFinder(Protocol):

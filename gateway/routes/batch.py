@@ -18,6 +18,7 @@ from gateway.batch.spool import BatchLimits, Spooled, spool
 from gateway.batch.stream import BatchResponse, Work
 from gateway.enhance import Enhanced
 from gateway.errors import CallerLeft, GatewayError, NotReady, SlowUpload
+from gateway.examples import BATCH_LINES
 from gateway.gateway import Gateway
 from gateway.negotiation import preferred
 from gateway.openapi import UPLOAD_ERRORS, batch_body, error_responses
@@ -52,7 +53,10 @@ class _Lines(JSONResponse):
             "description": "One JSON object a line: each file as it finishes, last the summary. "
             "With `Accept: application/zip` the pictures under their names, and `report.ndjson`.",
             "model": BatchPicture | BatchFailure | BatchEnd,
-            "content": {ZIP: {"schema": {"type": "string", "format": "binary"}}},
+            "content": {
+                NDJSON: {"examples": {name: {"value": line} for name, line in BATCH_LINES.items()}},
+                ZIP: {"schema": {"type": "string", "format": "binary"}},
+            },
         },
         **error_responses(*UPLOAD_ERRORS),
     },

@@ -26,7 +26,7 @@ _MAX_HEADER_TEXT = 100
     summary="Enhance a portrait",
     operation_id="enhance",
     response_class=Response,
-    responses=picture_responses(EnhanceAnswer, *UPLOAD_ERRORS, *BACKEND_ERRORS),
+    responses=picture_responses(EnhanceAnswer, *UPLOAD_ERRORS, *BACKEND_ERRORS, etag=True),
     openapi_extra=picture_body(EnhanceParams),
 )
 async def enhance(request: Request) -> Response:

@@ -44,12 +44,13 @@ class Access:
         self._settings = settings
         self._keyring = keyring
         self._open = frozenset(settings.open_paths)
+        self._open_below = tuple(path for path in self._open if path.endswith("/") and path != "/")
         self._rates = Rates()
         self._under_way: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one connection."""
-        if scope["type"] == "lifespan" or scope["path"] in self._open:
+        if scope["type"] == "lifespan" or self._is_open(scope["path"]):
             await self.app(scope, receive, send)
             return
         with ExitStack() as stack:
@@ -64,6 +65,9 @@ class Access:
             app = self.app if caller.max_body_bytes is None else BodyLimit(self.app, caller.max_body_bytes)
             await app(scope, receive, _telling(quota, send))
 
+    def _is_open(self, path: str) -> bool:
+        return path in self._open or path.startswith(self._open_below)
+
     async def _caller(self, scope: Scope) -> Caller:
         """Who calls. Raises MissingKey, WrongKey and RevokedKey."""
         settings = self._settings
@@ -75,6 +79,8 @@ class Access:
         record = await self._keyring.find(key)
         if record is None:
             raise WrongKey("this API key is not known here; ask whoever runs the gateway for one")
+        # An id is no secret: the log tells it.
+        scope.setdefault("state", {})["key_id"] = record.id
         if record.revoked is not None:
             raise RevokedKey("this API key was revoked; ask whoever runs the gateway for another")
         return Caller(

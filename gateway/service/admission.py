@@ -26,8 +26,9 @@ class Admission:
     """At most `workers` requests at work and `queue` more waiting for them; the next one is told at once."""
 
     def __init__(self, workers: int, queue: int) -> None:
-        self._most = workers + queue
-        self._working = asyncio.Semaphore(workers)
+        self.limit = workers + queue
+        self.workers = workers
+        self._working = _Workers(workers)
         self._tickets = 0
         self._jobs: set[asyncio.Task[object]] = set()
 
@@ -36,10 +37,20 @@ class Admission:
         """How many requests hold a ticket now, at work or not."""
         return self._tickets
 
+    @property
+    def busy(self) -> int:
+        """How many workers are at work now."""
+        return self._working.busy
+
+    @property
+    def queued(self) -> int:
+        """How much work waits for a worker now."""
+        return self._working.queued
+
     @contextmanager
     def ticket(self) -> Iterator["Ticket"]:
         """A ticket for one request. Raises QueueFull where there is none left."""
-        if self._tickets >= self._most:
+        if self._tickets >= self.limit:
             raise QueueFull(f"{self._tickets} requests are waiting already; try again later", _RETRY_AFTER_S)
         self._tickets += 1
         ticket = Ticket(self._working, self._jobs)
@@ -60,10 +71,31 @@ class Admission:
         self._tickets -= 1
 
 
+class _Workers:
+    """Places to work at, and how many are taken and waited for."""
+
+    def __init__(self, workers: int) -> None:
+        self.busy = 0
+        self.queued = 0
+        self._free = asyncio.Semaphore(workers)
+
+    async def __aenter__(self) -> None:
+        self.queued += 1
+        try:
+            await self._free.acquire()
+        finally:
+            self.queued -= 1
+        self.busy += 1
+
+    async def __aexit__(self, *_: object) -> None:
+        self.busy -= 1
+        self._free.release()
+
+
 class Ticket:
     """One request's right to be worked on."""
 
-    def __init__(self, working: asyncio.Semaphore, jobs: set[asyncio.Task[object]]) -> None:
+    def __init__(self, working: "_Workers", jobs: set[asyncio.Task[object]]) -> None:
         self.job: asyncio.Task[object] | None = None
         self._working = working
         self._jobs = jobs

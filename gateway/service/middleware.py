@@ -25,8 +25,6 @@ _SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 _NOTHING_ALLOWED = "default-src 'none'; frame-ancestors 'none'"
-# These pages load scripts and styles from elsewhere.
-_DOCUMENTATION = ("/docs", "/docs/oauth2-redirect", "/redoc")
 # Probes come every few seconds and say nothing.
 _PROBES = ("/healthz", "/readyz", "/metrics")
 # No length of a body has more digits.
@@ -75,8 +73,8 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in _SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
-                if scope["path"] not in _DOCUMENTATION:
-                    headers.setdefault("Content-Security-Policy", _NOTHING_ALLOWED)
+                # Pages bring a policy of their own.
+                headers.setdefault("Content-Security-Policy", _NOTHING_ALLOWED)
             await send(message)
 
         await self.app(scope, receive, send_secured)
@@ -136,5 +134,7 @@ def _log_access(scope: Scope, status: int, milliseconds: float) -> None:
         "status": status,
         "ms": round(milliseconds, 1),
     }
+    if key_id := scope["state"].get("key_id"):
+        fields["key_id"] = key_id
     text = "%(method)s %(path)s %(status)d %(ms).1f ms"
     logger.log(level, text, fields, extra={"fields": fields})

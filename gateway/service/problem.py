@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import GatewayError, InvalidParameters, MalformedRequest
-from gateway.schemas import Problem
+from gateway.schemas import Problem, WrongParameter
 from gateway.service.middleware import request_id
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,8 @@ def problem_response(request: Request, error: GatewayError) -> Response:
 
 def problem_of(error: GatewayError, own_id: str) -> Problem:
     """The document that tells `error`, for the request with this id."""
-    wrong = error.errors if isinstance(error, InvalidParameters) else None
+    told = error.errors if isinstance(error, InvalidParameters) else None
+    wrong = [WrongParameter(**one) for one in told] if told else None
     return Problem(
         type=error.type,
         title=error.title,

@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -19,11 +21,13 @@ logger = logging.getLogger(__name__)
 
 _OPEN_TO_ALL = (
     "NO API KEYS: whoever reaches %s port %d may use this gateway. Make a key with "
-    "`gpen-gateway keys make NAME --file keys.json` and set GATEWAY_KEYS_FILE to that file, or let only those "
-    "reach it who may."
+    "`gpen-gateway keys make NAME --file keys.json` and set GATEWAY_KEYS_FILE to that file, or let only "
+    "those reach it who may."
 )
 
 
+# A connection that was taken has sent its request by then, seconds.
+_ARRIVING_S = 0.3
 # What was cut off unwinds in less, but for threads, which cannot be stopped, seconds.
 _UNWINDING_S = 3.0
 
@@ -61,16 +65,40 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Takes no connection any more, lets requests finish, and cuts off what takes too long."""
-        last_resort = threading.Timer(self._grace_s + _UNWINDING_S, _end)
+        last_resort = threading.Timer(_ARRIVING_S + self._grace_s + _UNWINDING_S, _end)
         last_resort.daemon = True
         last_resort.start()
+        self._drain()
+        await self._stop_listening()
+        # uvicorn closes connections without a request at once, be they new or idle.
+        await asyncio.sleep(_ARRIVING_S)
         await super().shutdown(sockets)
+
+    async def _stop_listening(self) -> None:
+        """Takes no new connection, but those that wait to be taken, which closing would reset."""
+        waiting = []
+        listening = [sock for server in self.servers for sock in server.sockets]
+        copies = [socket.socket(fileno=os.dup(sock.fileno())) for sock in listening]
+        for server in self.servers:
+            server.close()
+        for copy in copies:
+            with copy, suppress(BlockingIOError):
+                copy.setblocking(False)
+                while True:
+                    waiting.append(copy.accept()[0])
+        for connection in waiting:
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     def _drain(self) -> None:
         # Else a connection that is kept alive would be closed under its next request.
         close = (b"connection", b"close")
-        self.config.encoded_headers.append(close)
-        self.server_state.default_headers.append(close)
+        if close not in self.config.encoded_headers:
+            self.config.encoded_headers.append(close)
+            self.server_state.default_headers.append(close)
 
 
 def serve(app: FastAPI, settings: ServerSettings, *, keys: bool) -> None:

@@ -1,6 +1,6 @@
 """A photo becomes a portrait: find faces, check the pose, frame, measure, correct the light."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from gateway.standardise import geometry
 from gateway.standardise.light import Light, LightPlan, correct_light, face_region
 from gateway.standardise.quality import Quality, measure_quality
 from gateway.timings import Timings
-from gpen_client.geometry import DegenerateLandmarks, transform
+from gpen_client.geometry import DegenerateLandmarks, compose, invert, resize_matrix, transform
 from gpen_client.types import Matrix, Pixels, Points
 
 YAW_LIMIT = 25.0
@@ -62,7 +62,6 @@ def standardise(photo: Photo, params: PreprocessParams, finder: FaceFinder, timi
     with timings.stage("find_faces"):
         found = finder.find(photo.pixels)
     face = _best_face(found, params, finder.name)
-    warnings = [*photo.warnings, *_face_warnings(face, params, finder.name)]
     with timings.stage("frame"):
         framed = _frame(photo, face, params.framing)
     # The face that the portrait is of belongs to it even where it fills more than the window.
@@ -74,17 +73,25 @@ def standardise(photo: Photo, params: PreprocessParams, finder: FaceFinder, timi
         corrected, before, after, plan = correct_light(
             framed.pixels, region, quality.noise_sigma, params.exposure, params.clahe
         )
+    matrix = framed.matrix
+    if photo.file_size is not None:
+        # Whoever sent the photo knows its own pixels, not those it was decoded to.
+        to_file = resize_matrix((photo.width, photo.height), photo.file_size)
+        matrix = compose(matrix, invert(to_file))
+        faces = tuple(other.mapped(to_file) for other in faces)
+    in_file = faces[0] if face is not None else None
+    warnings = [*photo.warnings, *_face_warnings(in_file, params, finder.name)]
     return Portrait(
         pixels=corrected,
-        matrix=framed.matrix,
-        face=face,
+        matrix=matrix,
+        face=in_file,
         faces=faces,
         off_centre_px=framed.off_centre_px,
         short_edge=framed.short_edge,
         light_before=before,
         light_after=after,
         light_plan=plan,
-        quality=quality,
+        quality=replace(quality, interocular_px=None if in_file is None else in_file.interocular),
         warnings=(*warnings, *framed.warnings),
     )
 

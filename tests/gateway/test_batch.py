@@ -390,7 +390,7 @@ async def test_a_batch_holds_one_ticket_and_gives_it_back(serving, echo_backend)
     async with serving(backend, settings=chosen) as client:
         files = parts(*[(f"{n}.jpg", picture(n)) for n in range(3)])
         batch = asyncio.create_task(client.post("/v1/batch", files=files))
-        await asked.wait()
+        await asyncio.wait_for(asked.wait(), 10)
         second = asyncio.create_task(client.post("/v1/enhance", content=picture()))
         await asyncio.sleep(0)
         assert (await client.post("/v1/enhance", content=picture())).status_code == 429

@@ -147,7 +147,7 @@ async def test_an_address_that_is_not_public_is_never_connected():
 async def test_no_spelling_of_loopback_gets_past_this_machines_own_resolver(host):
     async with site(root=ok(b"secret")) as server:
         fetcher = ImageFetcher(FetchSettings(image_url_http="on", image_url_ports=(server.port,)))
-        with pytest.raises(ImageUrlRefused, match="cannot be used|not a URL"):
+        with pytest.raises(ImageUrlRefused, match=r"cannot be used|not a URL"):
             await fetcher.fetch(server.url(host=host), 1000, time.monotonic() + 30)
         fetcher.close()
     assert server.heads == []
@@ -342,7 +342,7 @@ async def test_a_body_that_is_compressed_unasked_is_refused():
         b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
         b"HTTP/1.1 302 Found\r\nLocation: \xff\xfe\r\n\r\n",
     ],
-    ids=["nothing", "garbage", "half", "headers without end", "a length of many digits", "a place of no text"],
+    ids=["nothing", "garbage", "half", "headers without end", "a length of many digits", "a strange place"],
 )  # fmt: skip
 async def test_an_answer_that_is_broken_is_told_as_such(answer):
     async with site(root=answer) as server:

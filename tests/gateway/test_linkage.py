@@ -1,6 +1,7 @@
 import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,12 +13,19 @@ from gateway.params import EnhanceParams, PreprocessParams
 from gateway.photo import Photo
 from gateway.standardise import standardise
 from gateway.standardise.light import LightPlan
+from gateway.standardise.quality import Quality
+from gateway.standardise.window import cut_window
+from gateway.strength import auto_strength
 from gateway.timings import Timings
 from gpen_client.types import ModelInfo, RestoreParams
 
 FIVE = np.array([[40, 45], [70, 45], [55, 60], [42, 75], [68, 75]], np.float32)
 SCALES = ("strength", "denoise", "sharpen", "brightness", "contrast")
 SIZELESS = ModelInfo("foreign", ready=True, engine="x")
+
+
+DETAILED = np.kron(np.indices((64, 64)).sum(0)[..., None] % 2 * 120 + 60, np.ones((2, 2, 3))).astype(np.uint8)
+BLURRED = cv2.GaussianBlur(DETAILED, (0, 0), 4)
 
 
 class Sees:
@@ -153,6 +161,51 @@ def test_rules_on_one_parameter_follow_one_another_from_what_was_asked():
 def test_nothing_asked_is_nothing_taken():
     _, rules = link(EnhanceParams(strength=0), portrait(yaw=45, weight=1, gamma=0.5), SIZELESS)
     assert [rule.rule for rule in rules] == ["centred"]
+
+
+SOFT, CRISP = Quality(40.0, 8.0, 0.5), Quality(300.0, 400.0, 0.5)
+
+
+@pytest.mark.parametrize("linkage", [True, False])
+@pytest.mark.parametrize("quality", [SOFT, CRISP])
+def test_automatic_strength_follows_the_quality_and_is_told(quality, linkage):
+    """It was asked for, so linkage=false does not take it away."""
+    done = replace(portrait(), quality=quality)
+    effective, rules = link(EnhanceParams(strength="auto", linkage=linkage), done, SIZELESS)
+    assert effective.strength == auto_strength(quality)
+    told = [rule for rule in rules if rule.rule == "quality"]
+    assert [(rule.parameter, rule.asked, rule.effective) for rule in told] == [
+        ("strength", "auto", effective.strength)
+    ]
+    assert f"sharpness {quality.sharpness:.0f}" in told[0].because
+
+
+def test_automatic_strength_is_told_even_where_it_is_the_default(monkeypatch):
+    monkeypatch.setattr("gateway.linkage.auto_strength", lambda quality: 70.0)
+    _, rules = link(EnhanceParams(strength="auto"), portrait(), SIZELESS)
+    assert changes(rules, "quality") == {"strength": ("auto", 70.0)}
+
+
+def test_automatic_strength_is_softened_for_a_turned_head():
+    done = replace(portrait(yaw=35), quality=SOFT)
+    effective, rules = link(EnhanceParams(strength="auto"), done, SIZELESS)
+    assert effective.strength == pytest.approx(0.7 * auto_strength(SOFT), abs=0.01)
+    assert changes(rules, "large_yaw") == {"strength": ("auto", effective.strength)}
+
+
+def test_automatic_strength_without_a_face_is_none():
+    effective, rules = link(EnhanceParams(strength="auto"), portrait(seen=False), SIZELESS)
+    assert effective.strength == 0
+    assert [(rule.rule, rule.asked) for rule in rules] == [("no_face", "auto")]
+
+
+def test_automatic_strength_goes_by_each_face_of_a_photo():
+    windows = [
+        cut_window(pixels, Face((30, 20, 80, 90), FIVE, 0.9, None), 512, PreprocessParams())
+        for pixels in (BLURRED, DETAILED)
+    ]
+    strengths = [link(EnhanceParams(strength="auto"), window, SIZELESS)[0].strength for window in windows]
+    assert strengths[0] > strengths[1]
 
 
 PERCENTS = st.floats(0, 100)

@@ -120,6 +120,7 @@ async def test_a_deadline_is_answered_while_the_backend_hangs_and_the_backend_is
         assert (answer.status_code, answer.json()["type"]) == (504, "deadline-passed")
         await it.until(lambda: it.backend.left == 1)
         await it.until(lambda: it.waiting == 0)
+        assert it.backend.entered == 1
 
 
 async def test_a_deadline_is_answered_while_a_thread_is_stuck_and_its_ticket_stays_taken(house, fixed_finder):

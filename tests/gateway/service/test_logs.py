@@ -4,7 +4,6 @@ import base64
 import json
 import logging
 import logging.config
-import sys
 
 import httpx
 import numpy as np
@@ -120,7 +119,7 @@ async def test_a_defect_is_one_json_line_with_its_trace(serving, echo_backend, f
 async def test_nobody_can_write_lines_of_their_own(serving, echo_backend, log_as, log_format):
     async with serving(echo_backend()) as client:
         written = log_as(log_format)
-        await client.get("/x%0a2026-01-01 ERROR gateway [-] forged%1b[31m%0d%c2%85")
+        await client.get("/x%0a2026-01-01 ERROR gateway [-] forged%1b[31m%0d%c2%85%e2%80%a8")
         log = written()
     assert len(log.splitlines()) == 1
     assert "\x1b" not in log
@@ -137,7 +136,7 @@ def test_other_libraries_lines_have_the_same_form(log_as):
 def test_the_json_form_writes_whatever_a_record_carries():
     record = logging.LogRecord("gateway", logging.INFO, __file__, 1, "%s \ud800 é", (object,), None)
     record.fields = {"path": {1, 2}}
-    line = json.loads(JsonFormatter().format(record).encode(sys.stderr.encoding, "backslashreplace"))
+    line = json.loads(JsonFormatter().format(record).encode("ascii"))
     assert line["request_id"] == current_request_id.get()
     assert line["level"] == "info"
     assert line["time"].endswith("Z")

@@ -1,0 +1,36 @@
+"""Prints what an image needs of the dependencies in pyproject.toml, one a line.
+
+usage: requirements.py PYPROJECT [--without NAME]... [--extra NAME]...
+
+OpenCV comes as its headless build: the other one needs libGL, which slim images lack, and nothing here opens a
+window.
+"""
+
+import argparse
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+_HEADLESS = {"opencv-python": "opencv-python-headless"}
+
+
+def needed(pyproject: str, without: frozenset[str], extras: list[str]) -> Iterator[str]:
+    """The requirements of the project and its `extras`, less those named in `without`."""
+    project = tomllib.loads(pyproject)["project"]
+    optional = project["optional-dependencies"]
+    for requirement in [*project["dependencies"], *(line for extra in extras for line in optional[extra])]:
+        name = re.match(r"[\w.-]+", requirement)[0]
+        if name not in without:
+            yield _HEADLESS.get(name, name) + requirement[len(name) :]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("pyproject", type=Path)
+    parser.add_argument("--without", action="append", default=[])
+    parser.add_argument("--extra", action="append", default=[])
+    asked = parser.parse_args()
+    lines = needed(asked.pyproject.read_text(), frozenset(asked.without), asked.extra)
+    sys.stdout.write("\n".join(lines) + "\n")

@@ -1,0 +1,1 @@
+"""Commands that work on people's files, for the console."""

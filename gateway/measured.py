@@ -1,0 +1,83 @@
+"""Enhancing and the cache's tiers, counted."""
+
+from gateway.cache import Cache
+from gateway.cache.cache import Store
+from gateway.enhance import Enhanced, Enhancer, Preprocessed
+from gateway.faces import FaceFinder
+from gateway.models import Models
+from gateway.params import EnhanceParams, PreprocessParams
+from gateway.photo import OutputFormat, PixelLimits
+from gateway.service.metrics import Metrics
+from gateway.service.threads import PixelThreads
+from gpen_client.client import GpenClient
+
+
+class MeasuredEnhancer(Enhancer):
+    """An Enhancer that counts what it makes."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        finder: FaceFinder,
+        client: GpenClient,
+        models: Models,
+        threads: PixelThreads,
+        limits: PixelLimits,
+        cache: Cache,
+    ) -> None:
+        super().__init__(finder, client, models, threads, limits, cache)
+        self._metrics = metrics
+
+    async def preprocess(
+        self, data: bytes, params: PreprocessParams, accepted: OutputFormat | None = None
+    ) -> Preprocessed:
+        """As `Enhancer.preprocess`."""
+        made = await super().preprocess(data, params, accepted)
+        self._metrics.preprocessed(made.report)
+        return made
+
+    async def enhance(
+        self,
+        data: bytes,
+        params: EnhanceParams,
+        request_id: str,
+        deadline: float,
+        accepted: OutputFormat | None = None,
+    ) -> Enhanced:
+        """As `Enhancer.enhance`."""
+        made = await super().enhance(data, params, request_id, deadline, accepted)
+        self._metrics.enhanced(params.output, made.report)
+        return made
+
+
+class MeasuredStore:
+    """A tier of the cache whose hits and misses are counted."""
+
+    def __init__(self, store: Store, metrics: Metrics) -> None:
+        self._store = store
+        self._metrics = metrics
+
+    @property
+    def name(self) -> str:
+        """The tier's name."""
+        return self._store.name
+
+    async def get(self, key: str) -> bytes | None:
+        """The entry of `key`, or None."""
+        entry = await self._store.get(key)
+        self._metrics.cache_read(self.name, "miss" if entry is None else "hit")
+        return entry
+
+    async def put(self, key: str, entry: bytes) -> None:
+        """Keeps `entry` under `key`."""
+        await self._store.put(key, entry)
+        self._metrics.cache_written(self.name)
+
+    async def drop(self, key: str) -> None:
+        """Removes the entry of `key`, which only damage makes necessary."""
+        self._metrics.cache_read(self.name, "damaged")
+        await self._store.drop(key)
+
+    async def close(self) -> None:
+        """Lets go of the medium."""
+        await self._store.close()

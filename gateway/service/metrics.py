@@ -1,0 +1,117 @@
+"""What a gateway counts of its requests and pictures, for Prometheus.
+
+Every metric and label is told in docs/observability.md. No label takes its value from what a caller sends.
+"""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from gateway import __version__
+from gateway.schemas import EnhanceReport, PreprocessReport
+
+# A probe takes under a millisecond, a portrait tenths of a second to seconds, a crowd on a CPU minutes.
+_REQUEST_SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)
+# From a colour conversion to a network of 2048 px on a CPU.
+_STAGE_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
+# From an answer without a picture to the largest upload there may be by default.
+_BODY_BYTES = (1e3, 1e4, 1e5, 3e5, 1e6, 3e6, 1e7, 2e7, 5e7, 2e8)
+_FACES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
+# A backend names stages, engines and models of its own: no registry may grow by them without bound.
+_MOST_NAMES = 32
+_OTHER = "other"
+
+
+class Names:
+    """Values of a label, the first few of which are told apart; the rest are `other`."""
+
+    def __init__(self, most: int = _MOST_NAMES) -> None:
+        self._most = most
+        self._known: set[str] = set()
+
+    def __call__(self, name: str) -> str:
+        """`name`, or `other` where there are too many already."""
+        if name not in self._known and len(self._known) >= self._most:
+            return _OTHER
+        self._known.add(name)
+        return name
+
+
+class Metrics:
+    """The metrics of one gateway. Their registry is its own: several gateways in one process do not meet."""
+
+    def __init__(self) -> None:
+        self.registry = own = CollectorRegistry()
+        ProcessCollector(registry=own)
+        info = Gauge("gateway_info", "The gateway's version, as a label.", ["version"], registry=own)
+        info.labels(__version__).set(1)
+        self._requests = Counter(
+            "gateway_requests",
+            "Requests answered, by route and HTTP status.",
+            ["route", "status"],
+            registry=own,
+        )
+        self._request_seconds = Histogram(
+            "gateway_request_seconds", "Seconds from a request's arrival to the end of its answer.",
+            ["route"], buckets=_REQUEST_SECONDS, registry=own,
+        )  # fmt: skip
+        self._body_bytes = Histogram(
+            "gateway_body_bytes", "Bytes of bodies received (in) and sent (out).", ["direction"],
+            buckets=_BODY_BYTES, registry=own,
+        )  # fmt: skip
+        self._pictures = Counter(
+            "gateway_pictures", "Pictures made, not taken from the cache.", ["output", "engine", "model"],
+            registry=own,
+        )  # fmt: skip
+        self._stage_seconds = Histogram(
+            "gateway_stage_seconds", "Seconds of a picture's stages; those of the backend begin with gpen_.",
+            ["stage"], buckets=_STAGE_SECONDS, registry=own,
+        )  # fmt: skip
+        self._faces = Histogram(
+            "gateway_faces", "Faces of a picture: restored, or left alone.", ["outcome"],
+            buckets=_FACES, registry=own,
+        )  # fmt: skip
+        self._cache_reads = Counter(
+            "gateway_cache_reads", "Looks into a tier of the cache: hit or miss; a hit may prove damaged.",
+            ["tier", "outcome"], registry=own,
+        )  # fmt: skip
+        self._cache_writes = Counter(
+            "gateway_cache_writes", "Entries put into a tier of the cache.", ["tier"], registry=own
+        )
+        self._stages, self._engines, self._models = Names(), Names(), Names()
+
+    def text(self) -> bytes:
+        """All of it, in Prometheus's text format 0.0.4."""
+        return generate_latest(self.registry)
+
+    def request(self, route: str, status: int, seconds: float, received: int, sent: int) -> None:
+        """Counts one answered request. received, sent: bytes of the bodies."""
+        self._requests.labels(route, str(status)).inc()
+        self._request_seconds.labels(route).observe(seconds)
+        for direction, size in (("in", received), ("out", sent)):
+            if size:
+                self._body_bytes.labels(direction).observe(size)
+
+    def enhanced(self, output: str, report: EnhanceReport) -> None:
+        """Counts one enhanced picture. output: `portrait` or `photo`."""
+        self._pictures.labels(output, self._engines(report.engine), self._models(report.model)).inc()
+        self._faces.labels("restored").observe(len(report.faces))
+        self._faces.labels("left_alone").observe(len(report.left_alone))
+        self._timed(report.timings_ms.items())
+
+    def preprocessed(self, report: PreprocessReport) -> None:
+        """Counts one standardised portrait."""
+        self._pictures.labels("preprocess", "", "").inc()
+        self._timed(report.timings_ms.items())
+
+    def cache_read(self, tier: str, outcome: str) -> None:
+        """Counts one look into the cache. outcome: `hit`, `miss` or `damaged`."""
+        self._cache_reads.labels(tier, outcome).inc()
+
+    def cache_written(self, tier: str) -> None:
+        """Counts one entry put into the cache."""
+        self._cache_writes.labels(tier).inc()
+
+    def _timed(self, stages_ms: Iterable[tuple[str, float]]) -> None:
+        for stage, milliseconds in stages_ms:
+            self._stage_seconds.labels(self._stages(stage)).observe(milliseconds / 1000)

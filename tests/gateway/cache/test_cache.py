@@ -1,0 +1,91 @@
+"""Tiers: the nearest answers, and what a farther one has comes nearer."""
+
+import asyncio
+
+import pytest
+
+from gateway.cache import Cache, MemoryStore, pack
+from gateway.cache.disk import DiskStore
+from gateway.cache.redis import RedisStore
+from gateway.cache.tiers import make_cache
+from gateway.settings import CacheSettings
+
+pytestmark = pytest.mark.anyio
+
+
+class SlowStore(MemoryStore):
+    """Writes nothing before it may."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        super().__init__(10**6)
+        self.may_write = asyncio.Event()
+        self.writes = 0
+
+    async def put(self, key: str, entry: bytes) -> None:
+        await self.may_write.wait()
+        self.writes += 1
+        await super().put(key, entry)
+
+
+async def test_what_a_farther_tier_has_comes_nearer():
+    near, far = MemoryStore(10**6), MemoryStore(10**6)
+    await far.put("k", pack("k", {"a": 1}, b"body"))
+    cache = Cache([near, far])
+    assert await cache.get("k") == ({"a": 1}, b"body")
+    await far.drop("k")
+    assert await cache.get("k") == ({"a": 1}, b"body")
+
+
+async def test_damage_in_a_near_tier_is_answered_by_a_farther_one(caplog):
+    near, far = MemoryStore(10**6), MemoryStore(10**6)
+    cache = Cache([near, far])
+    await far.put("k", pack("k", {}, b"body"))
+    await near.put("k", pack("k", {}, b"body")[:-1])
+    assert await cache.get("k") == ({}, b"body")
+    assert await near.get("k") == pack("k", {}, b"body")
+    assert "memory" in caplog.text
+
+
+async def test_a_slow_tier_keeps_nobody_waiting_and_is_written_before_the_end():
+    slow = SlowStore()
+    cache = Cache([MemoryStore(10**6), slow])
+    async with asyncio.timeout(10):
+        await cache.put("k", {}, b"body")
+        assert await cache.get("k") == ({}, b"body")
+        assert slow.writes == 0
+        closing = asyncio.create_task(cache.close())
+        await asyncio.sleep(0)
+        assert not closing.done()
+        slow.may_write.set()
+        await closing
+    assert slow.writes == 1
+
+
+async def test_a_tier_that_does_not_keep_up_costs_entries_not_memory():
+    slow = SlowStore()
+    cache = Cache([MemoryStore(10**6), slow])
+    for number in range(100):
+        await cache.put(str(number), {}, b"body")
+    slow.may_write.set()
+    await cache.close()
+    assert 0 < slow.writes < 100
+
+
+async def test_no_tiers_is_off():
+    cache = Cache([])
+    await cache.put("k", {}, b"body")
+    assert await cache.get("k") is None
+    assert not cache.on
+    await cache.close()
+
+
+async def test_the_settings_choose_the_tiers(tmp_path):
+    def tiers(**settings: object) -> list[type]:
+        return [type(tier) for tier in make_cache(CacheSettings(cache_dir=tmp_path, **settings))._tiers]
+
+    assert tiers(cache="off") == []
+    assert tiers(cache="on") == [MemoryStore, DiskStore]
+    assert tiers(cache="on", cache_url="redis://localhost:1/0") == [MemoryStore, RedisStore]
+    assert list(tmp_path.iterdir()) == []
