@@ -24,7 +24,7 @@ from gateway.service.cors import Cors
 from gateway.service.keys import KeyRing
 from gateway.service.metrics import Metrics
 from gateway.service.middleware import BodyLimit, RequestId, SecurityHeaders
-from gateway.service.problem import Defects, install_problem_handlers
+from gateway.service.problem import OnlyProblems, install_problem_handlers
 from gateway.service.traffic import Traffic
 from gateway.settings import Settings
 
@@ -74,7 +74,7 @@ def create_app(
     docs.mount(app)
     documented(app, image_url=chosen.fetch.image_url == "on")
     install_problem_handlers(app)
-    app.add_middleware(Defects)
+    app.add_middleware(OnlyProblems)
     if keyring or access.rate or access.concurrency:
         app.add_middleware(Access, settings=access, keyring=keyring)
     if chosen.server.cors_origins:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -19,6 +20,10 @@ logger = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 
+# Versions of Python differ in their phrase for it.
+_TITLES = {416: "Range Not Satisfiable"}
+_KEPT_HEADERS = ("allow", "content-range", "retry-after", "www-authenticate")
+
 
 def install_problem_handlers(app: FastAPI) -> None:
     """Makes every error of `app` a problem document."""
@@ -28,25 +33,35 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-class Defects:
-    """Answers what nobody expected. Within all else that wraps a request, so that this answer has it too."""
+class OnlyProblems:
+    """Answers what nobody expected, and makes problem documents of what libraries answer in their own form.
+
+    It stands within all else that wraps a request, so that these answers have that too.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one connection."""
-        started = False
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = replaced = False
 
-        async def noting_send(message: Message) -> None:
-            nonlocal started
+        async def checked_send(message: Message) -> None:
+            nonlocal started, replaced
+            if not started and (problem := _instead_of(message, Request(scope))):
+                started = replaced = True
+                await problem(scope, receive, send)
             started = True
-            await send(message)
+            if not replaced:
+                await send(message)
 
         try:
-            await self.app(scope, receive, noting_send)
+            await self.app(scope, receive, checked_send)
         except Exception:
-            if started or scope["type"] != "http":
+            if started:
                 raise
             logger.exception("internal-error: a defect of the gateway")
             await problem_response(Request(scope), defect())(scope, receive, send)
@@ -104,22 +119,38 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     """404 and 405 of the router, 400 of the multipart parser."""
     assert isinstance(error, HTTPException)  # noqa: S101 - the handler is registered for nothing else
-    if error.status_code == MalformedRequest.status:
-        return problem_response(request, MalformedRequest(str(error.detail)))
-    status = http.HTTPStatus(error.status_code)
-    detail = {
+    return _of_status(request, error.status_code, str(error.detail), error.headers or {})
+
+
+def _instead_of(message: Message, request: Request) -> Response | None:
+    """The problem in place of an answer that begins with `message`; None where it is right as it is."""
+    if message["type"] != "http.response.start" or message["status"] < http.HTTPStatus.BAD_REQUEST:
+        return None
+    headers = Headers(raw=message["headers"])
+    if headers.get("content-type", "").startswith(PROBLEM_JSON):
+        return None
+    kept = {name: headers[name] for name in _KEPT_HEADERS if name in headers}
+    return _of_status(request, message["status"], "the request cannot be answered; see /docs", kept)
+
+
+def _of_status(request: Request, status: int, detail: str, headers: Mapping[str, str]) -> Response:
+    """The problem that a status of HTTP is."""
+    if status == MalformedRequest.status:
+        return problem_response(request, MalformedRequest(detail))
+    title = _TITLES.get(status) or http.HTTPStatus(status).phrase
+    told = {
         404: f"there is nothing at {request.url.path}; see /docs",
         405: f"{request.method} is not for {request.url.path}; see /docs",
-    }.get(error.status_code, str(error.detail))
-    slug = status.phrase.lower().replace(" ", "-")
+        416: f"the range does not lie within {request.url.path}",
+    }.get(status, detail)
     problem = Problem(
-        type=slug,
-        title=status.phrase,
-        status=error.status_code,
-        detail=detail,
+        type=title.lower().replace(" ", "-"),
+        title=title,
+        status=status,
+        detail=told,
         request_id=request_id(request.scope),
     )
-    return _answer(problem, error.headers or {})
+    return _answer(problem, headers)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -17,8 +17,12 @@ from gpen_client.types import Pixels, Points
 CLAHE_CLIP_LIMIT = 2.0
 """The article's clip limit; also the most that `auto` uses."""
 
-CLAHE_TILES = (8, 8)
-"""The article's tiles."""
+CLAHE_TILES = 8
+"""The article's tiles, each way."""
+
+# A tile with hardly more pixels than there are levels has no histogram to speak of: OpenCV's CLAHE then makes
+# flat grey white. Pictures under 256 px, which a portrait never is, get fewer tiles of this side.
+_LEAST_TILE = 32
 
 EXPOSURE_TARGET = 145.0
 """Mean L that exposure compensation pulls faces towards.
@@ -166,7 +170,8 @@ def _gamma(values: MatLike, goal: float) -> float:
 def _with_clahe(lightness: MatLike, plan: LightPlan) -> MatLike:
     if plan.clahe_weight == 0:
         return lightness
-    local = cv2.createCLAHE(plan.clip_limit, CLAHE_TILES).apply(lightness)
+    across, down = (min(max(side // _LEAST_TILE, 1), CLAHE_TILES) for side in lightness.shape[::-1])
+    local = cv2.createCLAHE(plan.clip_limit, (across, down)).apply(lightness)
     return cv2.addWeighted(local, plan.clahe_weight, lightness, 1 - plan.clahe_weight, 0)
 
 

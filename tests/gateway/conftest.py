@@ -86,9 +86,8 @@ class FixedFinder:
         height, width = pixels.shape[:2]
         # Shares of a typical face in a portrait.
         shares = np.float32([(0.42, 0.4), (0.58, 0.4), (0.5, 0.52), (0.44, 0.62), (0.56, 0.62)])
-        face = Face(
-            (width * 0.3, height * 0.2, width * 0.7, height * 0.8), shares * (width, height), 0.9, self.pose
-        )
+        box = (width * 0.3, height * 0.2, width * 0.7, height * 0.8)
+        face = Face(box, shares * np.float32([width, height]), 0.9, self.pose)
         return [face] * self.faces
 
 

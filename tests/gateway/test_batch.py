@@ -10,6 +10,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -268,7 +269,8 @@ async def test_a_directory_of_millions_is_not_read(serving, echo_backend):
          "multipart/form-data; boundary=x", 400),
         (b'--x\r\nContent-Disposition: form-data; name="f"; filename=""\r\n\r\n\r\n--x--\r\n',
          "multipart/form-data; boundary=x", 422),
-        (b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--\r\n", "multipart/form-data; boundary=x", 400),
+        (b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--\r\n",
+         "multipart/form-data; boundary=x", 400),
         (b"", "application/zip", 400),
         (b"not a zip", "application/zip", 400),
         (zipped({}), "application/zip", 422),
@@ -357,15 +359,16 @@ async def test_the_deadline_is_each_files_own(serving, echo_backend):
 
 
 async def test_no_more_files_are_at_work_than_a_batch_may_have(serving, echo_backend):
-    backend, at_work, most = echo_backend(), 0, 0
+    backend, at_work, most, all_here = echo_backend(), 0, 0, asyncio.Event()
 
     async def counting(request: httpx.Request) -> httpx.Response:
         nonlocal at_work, most
         at_work += 1
         most = max(most, at_work)
         # The first ones wait for each other.
-        while most < 3:
-            await asyncio.sleep(0.005)
+        if most == 3:
+            all_here.set()
+        await asyncio.wait_for(all_here.wait(), 10)
         await asyncio.sleep(0.005)
         at_work -= 1
         return await backend._echo(request)
@@ -437,7 +440,8 @@ def server(server_process, tmp_path_factory) -> Iterator[tuple[str, Path]]:
         "GPEN_MODELS_DIR": str(folder),
         "GATEWAY_CACHE": "off",
         "TMPDIR": str(folder / "spool"),
-        "GATEWAY_BATCH_STALL_S": "30",
+        "GATEWAY_BATCH_STALL_S": "2",
+        "GATEWAY_DRAIN_S": "0",
         "PYTHONWARNINGS": "error",
     }
     command = [sys.executable, "-m", "gateway", "serve", "--port", "0"]
@@ -489,6 +493,18 @@ def test_a_caller_who_leaves_ends_the_batch(server):
     _until(lambda: not list(spool.iterdir()), 10)
 
 
+def test_a_caller_who_reads_nothing_is_given_up(server):
+    url, spool = server
+    content, content_type = _body(40)
+    with _posted(url, content, content_type) as connection:
+        _until(lambda: list(spool.iterdir()))
+        _until(lambda: not list(spool.iterdir()))
+        tail = b""
+        while piece := connection.recv(1 << 20):
+            tail = (tail + piece)[-400:]
+    assert b'"summary"' not in tail
+
+
 _SERVE = """
 import os, pathlib, sys
 from gateway.cli import main
@@ -521,13 +537,7 @@ def test_memory_does_not_grow_with_the_number_of_files(server_process, tmp_path)
 def _read_slowly(url: str, count: int, pause_s: float) -> int:
     """Bytes of the answer to a batch of that many pictures, read through a small window."""
     content, content_type = _body(count)
-    address = httpx.URL(url)
-    with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        connection.connect((address.host, address.port))
-        connection.settimeout(120)
-        head = f"POST /v1/batch HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {content_type}\r\n"
-        connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+    with _posted(url, content, content_type) as connection:
         received, tail = 0, b""
         while piece := connection.recv(1 << 18):
             received += len(piece)
@@ -535,6 +545,22 @@ def _read_slowly(url: str, count: int, pause_s: float) -> int:
             time.sleep(pause_s)
     assert f'"done":{count},"failed":0'.encode() in tail
     return received
+
+
+@contextmanager
+def _posted(url: str, content: bytes, content_type: str) -> Iterator[socket.socket]:
+    """A connection that has sent a batch and reads through a small window."""
+    address = httpx.URL(url)
+    head = (
+        f"POST /v1/batch HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {content_type}\r\n"
+        f"Content-Length: {len(content)}\r\n\r\n"
+    )
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        connection.connect((address.host, address.port))
+        connection.settimeout(120)
+        connection.sendall(head.encode() + content)
+        yield connection
 
 
 def _kilobytes(process: Path, name: str) -> int:

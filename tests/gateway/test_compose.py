@@ -168,7 +168,7 @@ def test_detail_is_the_same_whether_or_not_light_was_corrected_for_the_model(win
     assert lit.light_plan.changes
     assert not plain.light_plan.changes
     one, other = (change_of(ill_lit, window, detailed(window.pixels))[face] for window in (lit, plain))
-    assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.9
+    assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.85
     assert one.std() == pytest.approx(other.std(), rel=0.15)
 
 

@@ -1,0 +1,120 @@
+"""How near a restored face is to the true one, on the same part of the same face."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from gpen_client.geometry import compose, invert, similarity, transform, warp
+from gpen_client.types import Matrix, Pixels, Points
+
+TEMPLATE_EYES = np.array([(202.04, 242.59), (309.43, 242.59)], np.float32)
+"""GPEN's eyes on its 512 px template, levelled; 107 px apart."""
+
+CROP_SIDE = 256
+"""Side of the part that is compared, px of that template: brows to chin, cheek to cheek."""
+
+_CORNER = np.array([128.0, 176.0])
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """Likeness to the truth. psnr: dB. ssim: 1 is the same. toned: both after each channel's gain and offset
+    were fitted to the truth's, so that light that was corrected on purpose does not count as error. lpips: a
+    perceptual distance, 0 is the same; None where it is not available."""
+
+    psnr: float
+    ssim: float
+    toned_psnr: float
+    toned_ssim: float
+    lpips: float | None
+
+
+def crop_matrix(landmarks5: Points) -> Matrix:
+    """From the px of a photo with the true `landmarks5` (5, 2) to those of the compared part."""
+    matrix = similarity(landmarks5[:2], TEMPLATE_EYES)
+    matrix[:, 2] -= _CORNER
+    return matrix
+
+
+def crop(pixels: Pixels, to_pixels: Matrix, to_crop: Matrix) -> Pixels | None:
+    """The compared part of a result: (CROP_SIDE, CROP_SIDE, 3), or None where the result does not show it all.
+
+    to_pixels: (2, 3), from the photo's px to the result's. to_crop: as `crop_matrix` has it.
+    """
+    matrix = compose(to_crop, invert(to_pixels))
+    edge = CROP_SIDE - 1
+    corners = transform(invert(matrix), np.array([(0, 0), (edge, 0), (edge, edge), (0, edge)], np.float32))
+    height, width = pixels.shape[:2]
+    if (corners < -0.5).any() or (corners > (width - 0.5, height - 0.5)).any():
+        return None
+    return warp(pixels, matrix, (CROP_SIDE, CROP_SIDE))
+
+
+def compare(result: Pixels, truth: Pixels, perceptual: "Perceptual | None" = None) -> Fidelity:
+    """The likeness of two crops (H, W, 3)."""
+    toned = tone_matched(result, truth)
+    return Fidelity(
+        psnr=_psnr(truth, result),
+        ssim=_ssim(truth, result),
+        toned_psnr=_psnr(truth, toned),
+        toned_ssim=_ssim(truth, toned),
+        lpips=perceptual.distance(result, truth) if perceptual else None,
+    )
+
+
+def tone_matched(result: Pixels, truth: Pixels) -> Pixels:
+    """`result` with the gain and offset of each channel that bring it nearest to `truth`."""
+    matched = np.empty(result.shape, np.float64)
+    for channel in range(3):
+        x, y = (picture[..., channel].astype(np.float64) for picture in (result, truth))
+        spread = x.var()
+        gain = ((x - x.mean()) * (y - y.mean())).mean() / spread if spread > 0 else 0.0
+        matched[..., channel] = (x - x.mean()) * gain + y.mean()
+    return np.clip(np.rint(matched), 0, 255).astype(np.uint8)
+
+
+class Perceptual:
+    """LPIPS with AlexNet (Zhang et al. 2018), by the package `lpips`. Raises PerceptualUnavailable."""
+
+    def __init__(self) -> None:
+        try:
+            import lpips
+            import torch
+
+            self._torch: Any = torch
+            self._network: Any = lpips.LPIPS(net="alex", verbose=False).eval()
+        # It fetches weights by itself, and fails in as many ways as there are.
+        except Exception as error:
+            raise PerceptualUnavailable(f"{type(error).__name__}: {error}") from error
+
+    def distance(self, one: Pixels, other: Pixels) -> float:
+        """The distance of two crops (H, W, 3)."""
+        with self._torch.inference_mode():
+            tensors = [
+                self._torch.from_numpy(p.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
+                for p in (one, other)
+            ]
+            return float(self._network(*tensors))
+
+
+class PerceptualUnavailable(Exception):
+    """LPIPS cannot be had here; the message says why."""
+
+
+def _psnr(truth: Pixels, result: Pixels) -> float:
+    if np.array_equal(truth, result):
+        # Infinite; no mean survives that.
+        return 100.0
+    return float(peak_signal_noise_ratio(truth, result, data_range=255))
+
+
+def _ssim(truth: Pixels, result: Pixels) -> float:
+    # As Wang et al. 2004 have it.
+    return float(
+        structural_similarity(
+            truth, result, data_range=255, channel_axis=2, gaussian_weights=True, sigma=1.5,
+            use_sample_covariance=False,
+        )
+    )  # fmt: skip

@@ -1,0 +1,32 @@
+// Elements of a document, made in one expression.
+
+/** An element. attributes: its attributes; those named `on…` are listeners, true ones are empty, false left out. */
+export function el(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else if (value === true) element.setAttribute(key, "");
+    else if (value !== false && value != null) element.setAttribute(key, value);
+  }
+  element.append(...children.flat().filter((child) => child != null));
+  return element;
+}
+
+/** The element with this id. */
+export const byId = (id) => document.getElementById(id);
+
+/** Text in which `code` stands between backticks. */
+export function rich(text) {
+  return text.split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part));
+}
+
+/** `skin_protect` as people read it: Skin protect. */
+export function title(name) {
+  const words = name.replaceAll("_", " ");
+  return words[0].toUpperCase() + words.slice(1);
+}
+
+/** A number with no more digits than one wants to read. */
+export function brief(value) {
+  return typeof value === "number" ? String(Math.round(value * 100) / 100) : String(value);
+}

@@ -1,0 +1,16 @@
+// A problem document (RFC 9457), shown as it is.
+
+import { el, rich } from "./dom.js";
+
+/** What `problem` says, for people first and whole below. */
+export function explained(problem) {
+  const wrong = (problem.errors ?? []).map(({ parameter, message }) =>
+    el("li", {}, el("code", {}, parameter), ` ${message}`),
+  );
+  return [
+    el("h2", {}, problem.title),
+    el("p", {}, ...rich(problem.detail ?? "")),
+    wrong.length ? el("ul", {}, ...wrong) : null,
+    el("details", {}, el("summary", {}, `${problem.status ?? ""} ${problem.type}`), el("pre", { tabindex: "0" }, JSON.stringify(problem, null, 2))),
+  ].filter(Boolean);
+}

@@ -1,0 +1,36 @@
+// The parameters of the single call, as the gateway's own OpenAPI document tells them.
+
+const PATH = "/v1/enhance";
+
+/**
+ * What the gateway takes: `parameters`, whether a picture may be named by `imageUrl`, and whether a key is
+ * asked for (`keyed`).
+ */
+export async function readSchema() {
+  const answer = await fetch("openapi.json");
+  if (!answer.ok) throw new Error(`openapi.json: ${answer.status}`);
+  const operation = (await answer.json()).paths[PATH].post;
+  const { image, image_url, ...rest } = operation.requestBody.content["multipart/form-data"].schema.properties;
+  return {
+    parameters: Object.entries(rest).map(([name, schema]) => parameter(name, schema)),
+    imageUrl: image_url !== undefined,
+    keyed: (operation.security ?? []).length > 0,
+  };
+}
+
+/** One parameter: what a control for it must know. */
+function parameter(name, schema) {
+  const ways = schema.anyOf ?? [schema];
+  const choices = ways.flatMap((way) => way.enum ?? (way.const === undefined ? [] : [way.const]));
+  const number = ways.find((way) => way.type === "number" || way.type === "integer");
+  return {
+    name,
+    description: schema.description ?? "",
+    default: schema.default,
+    kind: ways.some((way) => way.type === "boolean") ? "switch" : number ? "number" : choices.length ? "choice" : "text",
+    choices,
+    minimum: number?.minimum,
+    maximum: number?.maximum,
+    step: number?.type === "integer" ? 1 : "any",
+  };
+}
