@@ -1,8 +1,9 @@
-"""Writes the tables in docs/ that are made from the code; `./run docs` runs it, a test compares.
+"""Writes what in docs/ is made from the code, tables and openapi.json; `./run docs` runs it, a test compares.
 
 A table stands between `<!-- generated: NAME -->` and `<!-- end -->`.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,9 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from gateway import errors
+from gateway.app import create_app
 from gateway.params import EnhanceParams
-from gateway.settings import GROUPS, settings_table
+from gateway.settings import GROUPS, AccessSettings, FetchSettings, Settings, settings_table
 from gpen_backend.catalog import KNOWN_MODELS
 from gpen_backend.settings import BackendSettings
 
@@ -30,6 +32,12 @@ def generated(text: str) -> str:
         "parameters": lambda: parameters_table(EnhanceParams),
     }
     return _MARKED.sub(lambda match: match[1] + tables[match[2]]() + match[3], text)
+
+
+def openapi_document() -> str:
+    """The OpenAPI document of a gateway as it is by default."""
+    unset = Settings(access=AccessSettings(keys_file=None), fetch=FetchSettings(image_url="off"))
+    return json.dumps(create_app(unset).openapi(), indent=1, ensure_ascii=False) + "\n"
 
 
 def checkpoints_table() -> str:
@@ -91,3 +99,4 @@ def _all_below(kind: type[errors.GatewayError]) -> Iterator[type[errors.GatewayE
 if __name__ == "__main__":
     for page in sorted(DOCS.glob("*.md")):
         page.write_text(generated(page.read_text()))
+    (DOCS / "openapi.json").write_text(openapi_document())

@@ -27,6 +27,7 @@ from gateway.service.middleware import BodyLimit, RequestId, SecurityHeaders
 from gateway.service.problem import OnlyProblems, install_problem_handlers
 from gateway.service.traffic import Traffic
 from gateway.settings import Settings
+from gpen_client.tracing import Traced, tracing
 
 _DESCRIPTION = """
 One call makes a blurry portrait sharp: the gateway standardises the photo (upright sRGB, one geometry, even
@@ -43,16 +44,17 @@ def create_app(
     """The gateway's app. settings: read from the environment where None.
 
     finder, transport: a face finder and a way to the backend in place of those that the settings would make.
-    Raises KeysUnusable where there is to be a keys file and is none.
+    Raises KeysUnusable where there is to be a keys file and is none, and TracingUnavailable where traces are
+    asked for and the extra `otel` is not installed.
     """
     chosen = settings or Settings()
     access = chosen.access
     keyring = KeyRing(access.keys_file) if access.keys_file else None
-    counted = Metrics()
+    counted, traces = Metrics(), tracing("gpen-gateway")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(chosen, finder, transport, counted) as gateway:
+        async with running(chosen, finder, transport, counted, traces) as gateway:
             app.state.gateway = gateway
             yield
 
@@ -93,6 +95,8 @@ def create_app(
     )
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Traffic, metrics=counted, routes=_paths())
+    if traces is not None:
+        app.add_middleware(Traced, tracing=traces)
     app.add_middleware(RequestId)
     return app
 

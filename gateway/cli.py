@@ -9,6 +9,7 @@ from gateway import __version__
 from gateway.app import create_app
 from gateway.checkpoints import models
 from gateway.commands.enhance import enhance, preprocess
+from gateway.commands.evaluate import evaluate
 from gateway.keys import keys
 from gateway.misconfigured import refuse, settings_or_exit
 from gateway.service.keys import KeysUnusable
@@ -66,5 +67,6 @@ def demo(folder: str, image: str | None) -> None:
 
 main.add_command(enhance)
 main.add_command(preprocess)
+main.add_command(evaluate)
 main.add_command(models)
 main.add_command(keys)

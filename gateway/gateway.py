@@ -19,6 +19,7 @@ from gateway.service.metrics import Metrics
 from gateway.service.threads import PixelThreads
 from gateway.settings import FetchSettings, Settings
 from gpen_client.client import GpenClient
+from gpen_client.tracing import Tracing, untraced
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,17 @@ async def running(
     finder: FaceFinder | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     metrics: Metrics | None = None,
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[Gateway]:
     """A gateway until the block ends. finder, transport, metrics: in place of those that would be made.
+    tracing: what traces, which is closed with the gateway.
 
     Raises FinderUnavailable where the named face finder cannot run here.
     """
     counted = metrics or Metrics()
     async with AsyncExitStack() as stack:
+        if tracing is not None:
+            stack.push_async_callback(tracing.close)
         threads = PixelThreads(settings.server.threads)
         stack.callback(threads.close)
         if finder is None:
@@ -69,6 +74,7 @@ async def running(
                 transport=transport,
                 connect_timeout_s=settings.upstream.connect_timeout_s,
                 resilience=settings.upstream.resilience,
+                trace=tracing.call if tracing else untraced,
             )
         )
         models = Models(client, settings.upstream.default_model)

@@ -10,6 +10,7 @@ from gateway.photo import OutputFormat, PixelLimits
 from gateway.service.metrics import Metrics
 from gateway.service.threads import PixelThreads
 from gpen_client.client import GpenClient
+from gpen_client.tracing import note
 
 
 class MeasuredEnhancer(Enhancer):
@@ -47,6 +48,9 @@ class MeasuredEnhancer(Enhancer):
         """As `Enhancer.enhance`."""
         made = await super().enhance(data, params, request_id, deadline, accepted)
         self._metrics.enhanced(params.output, made.report)
+        told = {"gpen.engine": made.report.engine, "gpen.model": made.report.model}
+        stages = {f"gpen.stage.{name}_ms": value for name, value in made.report.timings_ms.items()}
+        note({**told, "gpen.faces": len(made.report.faces), **stages})
         return made
 
 

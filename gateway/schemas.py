@@ -265,6 +265,12 @@ class ReadyAnswer(_Schema):
     notices: list[str] = Field(description="What an operator should know, such as a missing checkpoint.")
 
 
+def _left_out(schema: dict[str, Any]) -> None:
+    """Tells of a field that it is left out where it would be null."""
+    del schema["default"]
+    schema.update(next(way for way in schema.pop("anyOf") if way != {"type": "null"}))
+
+
 class WrongParameter(_Schema):
     """A parameter and what is wrong with it."""
 
@@ -281,7 +287,7 @@ class Problem(BaseModel):
     detail: str = Field(description="What is wrong and what to do.")
     request_id: str
     errors: list[WrongParameter] | None = Field(
-        None, description="The parameters that are wrong, each with why."
+        None, description="The parameters that are wrong, each with why.", json_schema_extra=_left_out
     )
 
 

@@ -45,7 +45,8 @@ def keep_large_buffers() -> bool:
         (_TRIM_THRESHOLD, _TRIMMED),
         (_TOP_PAD, _STEP),
     )
-    kept = all([mallopt(ctypes.c_int(option), ctypes.c_int(value)) == 1 for option, value in wanted])
+    taken = [mallopt(ctypes.c_int(option), ctypes.c_int(value)) for option, value in wanted]
+    kept = all(taken)
     if not kept:
         logger.warning("glibc's malloc cannot be set up; the network will be slower")
     return kept

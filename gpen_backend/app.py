@@ -19,6 +19,7 @@ from gpen_backend.problems import Problem, on_http_exception, on_problem
 from gpen_backend.routes import ROUTES, version_here
 from gpen_backend.service import running
 from gpen_backend.settings import BackendSettings
+from gpen_client.tracing import Traced, tracing
 
 _REQUEST_ID = "X-Request-ID"
 # What may be repeated in a header and a log without harm.
@@ -32,7 +33,7 @@ def create_app(settings: BackendSettings | None = None) -> Starlette:
     `app.router.lifespan_context(app)`.
     """
     chosen = settings or BackendSettings()
-    metrics = Metrics(version_here())
+    metrics, traces = Metrics(version_here()), tracing("gpen-backend")
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -44,11 +45,17 @@ def create_app(settings: BackendSettings | None = None) -> Starlette:
                 yield
             finally:
                 metrics.registry.unregister(gauges)
+                if traces is not None:
+                    await traces.close()
 
     app = Starlette(
         routes=[*ROUTES, Route("/metrics", exposition)],
         lifespan=lifespan,
-        middleware=[Middleware(Traffic, metrics=metrics), Middleware(RequestId)],
+        middleware=[
+            Middleware(Traffic, metrics=metrics),
+            *([Middleware(Traced, tracing=traces)] if traces else []),
+            Middleware(RequestId),
+        ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception},
     )
     app.state.metrics = metrics

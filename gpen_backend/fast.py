@@ -41,11 +41,11 @@ class FoldedGenerator(nn.Module):
         resolutions = [4, *(8 << level // 2 for level in range(len(convs) - 1))]
         with torch.no_grad():
             self._encoders = nn.ModuleList(_Encoder(block, dtype) for block in blocks)
-            self._code = _Linear(cast(EqualisedLinear, generator.final_linear[0]))
-            self._mapping = nn.Sequential(
-                PixelNorm(), *(_Linear(cast(EqualisedLinear, layer)) for layer in decoder.style[1:])
-            )
-            self._styles = _Styles([layer.conv.modulation for layer in (*convs, *to_rgbs)])
+            self._code = _Linear(generator.final_linear[0])
+            self._mapping = nn.Sequential(PixelNorm(), *(_Linear(layer) for layer in list(decoder.style)[1:]))
+            modulations = [layer.conv.modulation for layer in convs]
+            modulations += [layer.conv.modulation for layer in to_rgbs]
+            self._styles = _Styles(modulations)
             self._constant = _constant(decoder.input.input, dtype)
             self._convs = nn.ModuleList(
                 _Styled(layer, resolution, dtype, one_by_one)
@@ -58,7 +58,7 @@ class FoldedGenerator(nn.Module):
         """image: (N, 3, S, S) float32 RGB in [-1, 1]. Returns the same shape and dtype."""
         if not self._one_by_one or len(image) == 1:
             return self._run(image)
-        return torch.cat([self._run(face) for face in image.split(1)])
+        return torch.cat([self._run(face) for face in torch.split(image, 1)])
 
     def _run(self, image: Tensor) -> Tensor:
         x = image.to(self._dtype).contiguous(memory_format=_LAYOUT)
@@ -83,8 +83,9 @@ class FoldedGenerator(nn.Module):
 class _Linear(nn.Module):
     """An activated linear layer, (N, in) float32 to (N, out)."""
 
-    def __init__(self, layer: EqualisedLinear) -> None:
+    def __init__(self, layer: nn.Module) -> None:
         super().__init__()
+        assert isinstance(layer, EqualisedLinear)  # noqa: S101 - for the type checker
         # The activation is linear along every ray, so its gain may come before it.
         self.weight = _constant(layer.weight * (layer.scale * GAIN))
         self.bias = _constant(layer.bias * (layer.lr_mul * GAIN))
@@ -103,7 +104,7 @@ class _Styles(nn.Module):
         self._widths = [len(layer.bias) for layer in modulations]
 
     def forward(self, latent: Tensor) -> tuple[Tensor, ...]:
-        return F.linear(latent, self.weight, self.bias).split(self._widths, dim=1)
+        return torch.split(F.linear(latent, self.weight, self.bias), self._widths, dim=1)
 
 
 class _Encoder(nn.Module):
@@ -132,7 +133,7 @@ class _Styled(nn.Module):
         super().__init__()
         conv: ModulatedConv = layer.conv
         weight = conv.weight[0] * conv.scale
-        out_channels, in_channels = weight.shape[:2]
+        out_channels = len(weight)
         self._dtype = dtype
         self.energy = _constant(weight.square().sum((-1, -2)))
         self.enlarges = conv.blur is not None
@@ -179,7 +180,7 @@ class _ToRGB(nn.Module):
         weight = layer.conv.weight[0, :, :, 0, 0] * layer.conv.scale
         self.weight = _constant(weight)
         self.bias = _constant(layer.bias.flatten(1)[0])
-        self.filter = nn.Parameter(_filters(3, 4, weight.device), requires_grad=False) if layer.upsample is not None else None
+        self.filter = nn.Parameter(_filters(3, 4, weight.device), requires_grad=False)
 
     def forward(self, x: Tensor, style: Tensor, rgb: Tensor | None) -> Tensor:
         """x: (N, in, H, W). style: (N, in) float32. rgb: (N, 3, H/2, W/2) or None. Returns (N, 3, H, W)."""
@@ -187,7 +188,7 @@ class _ToRGB(nn.Module):
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
         added = (pixels @ weight.transpose(1, 2)).float() + self.bias
         picture = added.transpose(1, 2).reshape(len(x), 3, *x.shape[2:])
-        if self.filter is None:
+        if rgb is None:
             return picture
         return picture + F.conv_transpose2d(rgb, self.filter, stride=2, padding=1, groups=3)
 

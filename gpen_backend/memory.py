@@ -13,7 +13,7 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes. used: the most this process had at once so far. free: what it may still have, None if unknown."""
+    """Bytes. used: the most this process had at once so far. free: what it still may, None if unknown."""
 
     used: int
     free: int | None

@@ -97,6 +97,13 @@ class Gauges(Collector):
         yield GaugeMetricFamily(
             f"{_PREFIX}_queue_limit", "How many there may be; the next gets 429.", service.settings.max_queue
         )
+        yield GaugeMetricFamily(
+            f"{_PREFIX}_faces_waiting", "Faces that wait for their run of the network.", service.faces_waiting
+        )
+        yield GaugeMetricFamily(
+            f"{_PREFIX}_faces_waiting_limit", "How many there may be; the next request gets 429.",
+            service.settings.max_faces_waiting,
+        )  # fmt: skip
         ready = GaugeMetricFamily(
             f"{_PREFIX}_model_ready", "The models served: 1 where ready.", labels=["model", "engine"]
         )

@@ -163,7 +163,7 @@ class Models:
         for found in self._files[name]:
             logger.info("loading %s from %s", name, found.path)
             try:
-                return load(self._store, found)  # type: ignore[return-value]
+                return load(self._store, found, self._settings)  # type: ignore[return-value]
             except Exception as error:
                 # Whatever a file does to its loader, the server goes on and says what is wrong.
                 logger.exception("%s cannot be loaded from %s", name, found.path)

@@ -1,4 +1,4 @@
-"""Restoring one picture: align -> network -> enlarge -> paste -> adjust, as steps that anyone can read and time.
+"""Restoring one picture: align, network, enlarge, paste, adjust, as steps that anyone can read and time.
 
 Each step is a function from one `Work` to the next. Nothing is kept between pictures, and what belongs to a
 face travels with it. The steps are apart because the network's thread runs one of them and any other thread
@@ -6,13 +6,14 @@ the rest; `restore` runs them all where it stands.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from gpen_backend.adjust import adjust
 from gpen_backend.align import AlignedFace, align_all
+from gpen_backend.batching import Batched
 from gpen_backend.engines import Engine, EngineError
 from gpen_backend.mask import face_mask
 from gpen_backend.paste import Patch, paste
@@ -65,7 +66,7 @@ def aligned(work: Work, size: int) -> Work:
 
 
 def run_network(work: Work, engine: Engine) -> Work:
-    """Every aligned face restored by `engine`, a few at a time. Raises EngineError."""
+    """Every aligned face restored by `engine`, a few at a time, with nobody else's. Raises EngineError."""
     if not work.faces:
         return work
 
@@ -80,6 +81,17 @@ def run_network(work: Work, engine: Engine) -> Work:
         return replace(work, restored=tuple(restored), batch_size=min(MAX_BATCH, len(work.faces)))
 
     return _timed("network", work, run)
+
+
+def network_faces(work: Work) -> Sequence[Pixels]:
+    """What the network is to be given of `work`, (S, S, 3) uint8 RGB each."""
+    return list(network_input(work.params.task, np.stack([face.pixels for face in work.faces])))
+
+
+def with_restored(work: Work, batched: Batched) -> Work:
+    """`work` with what the network made of `network_faces`, and how long they waited for it."""
+    timings = {**work.timings_ms, "queue": batched.waited_ms, "network": batched.ran_ms}
+    return replace(work, restored=batched.faces, batch_size=batched.batch_size, timings_ms=timings)
 
 
 def enlarged(work: Work) -> Work:

@@ -19,6 +19,7 @@ from gpen_backend.requests import RestoreRequest, read_request
 from gpen_backend.restore import Work
 from gpen_backend.service import Deadline, Service
 from gpen_client.errors import WireError
+from gpen_client.tracing import note
 from gpen_client.wire import InferResponse, Tensor, encode_response, header_length
 
 logger = logging.getLogger(__name__)
@@ -98,9 +99,9 @@ async def _inferred(service: Service, name: str, request: Request, body: bytes, 
     decode_ms = (time.perf_counter() - start) * 1000
     deadline = Deadline(arrived + asked.timeout_s if asked.timeout_s is not None else None)
     engine, work = await service.restored(name, asked, deadline)
-    metrics.restored(
-        name, engine.name, len(work.restored), work.batch_size, {"decode": decode_ms, **work.timings_ms}
-    )
+    timings_ms = {"decode": decode_ms, **work.timings_ms}
+    metrics.restored(name, engine.name, len(work.restored), work.batch_size, timings_ms)
+    note({"gpen.batch_size": work.batch_size, **{f"gpen.stage.{k}_ms": v for k, v in timings_ms.items()}})
     return await service.on_pixels(lambda: _answer(name, engine, work, asked, decode_ms), deadline)
 
 

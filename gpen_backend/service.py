@@ -1,14 +1,21 @@
-"""The threads that restore: one owns the network, a few do the pixel work, the event loop waits for both."""
+"""The threads that restore: one owns the network, a few do the pixel work, the event loop waits for both.
+
+Faces reach the network's thread through the batcher, so that requests share its runs.
+"""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from gpen_backend import restore
+from gpen_backend.allocator import keep_large_buffers
+from gpen_backend.batching import Batcher, QueueFull, TooLate
+from gpen_backend.capacity import best_batch
 from gpen_backend.catalog import KNOWN_MODELS
 from gpen_backend.engines import Engine
 from gpen_backend.models import ModelNotReady, Models, WrongTask
@@ -16,6 +23,8 @@ from gpen_backend.problems import Problem
 from gpen_backend.requests import RestoreRequest
 from gpen_backend.restore import Work
 from gpen_backend.settings import BackendSettings
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -43,12 +52,18 @@ class Service:
         self.models = Models(settings)
         self._network = ThreadPoolExecutor(1, "gpen-network")
         self._pixels = ThreadPoolExecutor(settings.threads, "gpen-pixels")
+        self._batcher = Batcher(self._network, settings.max_faces_waiting, settings.max_wait_ms / 1000)
         self._taken = 0
 
     @property
     def taken(self) -> int:
         """How many requests are taken on now."""
         return self._taken
+
+    @property
+    def faces_waiting(self) -> int:
+        """How many faces wait for their run of the network now."""
+        return self._batcher.waiting
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
@@ -94,7 +109,8 @@ class Service:
             return
 
     async def close(self) -> None:
-        """Let the threads finish what they are at, drop what waits for them, and end them."""
+        """Let the network finish what has a caller, drop what else waits, and end the threads."""
+        await self._batcher.close()
         for threads in (self._network, self._pixels):
             await asyncio.to_thread(threads.shutdown, cancel_futures=True)
 
@@ -102,17 +118,28 @@ class Service:
         ready = self.models.loaded(name)
         if ready is not None:
             return ready
-        return await self._on(self._network, lambda: self.models.engine(name), deadline)
+
+        def load() -> tuple[Engine, int | None]:
+            if (loaded := self.models.loaded(name)) is not None:
+                return loaded, None
+            engine = self.models.engine(name)
+            return engine, _warmed_up(engine)
+
+        engine, best = await self._on(self._network, load, deadline)
+        if best is not None:
+            self._batcher.prepare(engine, best)
+        return engine
 
     async def _run_network(self, engine: Engine, work: Work, deadline: Deadline) -> Work:
-        """The faces of `work` restored on the network's thread, with the time they waited for it."""
-        asked = time.perf_counter()
-
-        def run() -> Work:
-            waited = (time.perf_counter() - asked) * 1000
-            return restore.run_network(replace(work, timings_ms={**work.timings_ms, "queue": waited}), engine)
-
-        return await self._on(self._network, run, deadline)
+        """The faces of `work` restored together with those of other requests."""
+        faces = await self.on_pixels(lambda: restore.network_faces(work), deadline)
+        try:
+            batched = await self._batcher.restored(engine, faces, deadline.at)
+        except QueueFull as error:
+            raise Problem(429, str(error)) from error
+        except TooLate as error:
+            raise Problem(503, str(error)) from error
+        return restore.with_restored(work, batched)
 
     async def _on(self, threads: ThreadPoolExecutor, run: Callable[[], Result], deadline: Deadline) -> Result:
         def start() -> Result:
@@ -123,6 +150,16 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(threads, start)
 
 
+def _warmed_up(engine: Engine) -> int:
+    """How many faces the engine best runs at once. Blocks; belongs on the network's thread."""
+    try:
+        return best_batch(engine)
+    except Exception:
+        # It is the request's to fail, not the model's.
+        logger.exception("%s %d px failed while it was warmed up", engine.name, engine.size)
+        return 1
+
+
 def _finished(work: Work) -> Work:
     """What is left to do once the network has run."""
     return restore.adjusted(restore.pasted(restore.enlarged(work)))
@@ -131,6 +168,8 @@ def _finished(work: Work) -> Work:
 @asynccontextmanager
 async def running(settings: BackendSettings) -> AsyncIterator[Service]:
     """A service while it runs. Its default model is loaded meanwhile, not before."""
+    if settings.engine != "classical":
+        keep_large_buffers()
     service = Service(settings)
     loading = asyncio.create_task(service.load_default())
     try:

@@ -11,6 +11,8 @@ from gpen_backend.catalog import RESTORERS
 from gpen_backend.engines import onnx
 
 EngineChoice = Literal["auto", "torch", "onnx", "classical"]
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+DtypeChoice = Literal["auto", "float32", "bfloat16"]
 
 
 def default_models_dir() -> Path:
@@ -34,12 +36,29 @@ class BackendSettings(BaseSettings):
         "without a network, or `auto`: a checkpoint that is here, else one that is fetched, else classical. "
         "A named engine never falls back to another.",
     )
+    device: DeviceChoice = Field(
+        "auto", description="What `torch` runs on: `cpu`, `cuda`, or `auto`: a GPU where there is one."
+    )
+    dtype: DtypeChoice = Field(
+        "auto",
+        description="Numbers of `torch`'s convolutions: `float32`, `bfloat16`, or `auto`: bfloat16 where the "
+        "processor or GPU computes with it by itself.",
+    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8001, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     threads: int = Field(
         default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="Threads for pixel work."
     )
     max_queue: int = Field(64, ge=1, description="Most requests taken on at once; others get 429.")
+    max_faces_waiting: int = Field(
+        256, ge=1,
+        description="Most faces that wait for the network, of all requests; others get 429.",
+    )  # fmt: skip
+    max_wait_ms: float = Field(
+        5.0, ge=0, le=1000,
+        description="Milliseconds that a face waits for others to share its run, at most. Where the network "
+        "is no faster with several, as on a CPU, none waits.",
+    )  # fmt: skip
     max_pixels: int = Field(64_000_000, ge=1, description="Most pixels of a picture, enlarged.")
     max_body_bytes: int = Field(192 * 2**20, ge=1, description="Most bytes of a request's body.")
     max_faces: int = Field(64, ge=1, description="Most faces of a picture.")

@@ -18,6 +18,7 @@ from gpen_client.attempts import Attempts, Tally
 from gpen_client.errors import BackendError, BackendProtocolError, ModelNotFound
 from gpen_client.failures import backend_errors, refusal
 from gpen_client.resilience import BreakerState, Resilience
+from gpen_client.tracing import Trace, untraced
 from gpen_client.types import ModelInfo, Pixels, Restored, RestoreParams
 from gpen_client.wire import (
     HEADER_LENGTH,
@@ -43,6 +44,7 @@ class GpenClient:
     as httpx.ASGITransport of an app in this process. connect_timeout_s: for one connection to be made.
     max_connections: how many may be open at once; further calls wait for one within their deadline.
     resilience: how restorations bear a bad backend; probes and descriptions are sent once, whatever happens.
+    trace: what each attempt to restore is wrapped in.
     Its methods raise the errors of `gpen_client.errors` and no others.
     """
 
@@ -54,8 +56,10 @@ class GpenClient:
         connect_timeout_s: float = 2.0,
         max_connections: int = 100,
         resilience: Resilience | None = None,
+        trace: Trace = untraced,
     ) -> None:
         self._backend = base_url
+        self._trace = trace
         self._attempts = Attempts(resilience or Resilience())
         self._connect_timeout_s = connect_timeout_s
         self._engines: dict[str, str] = {}
@@ -133,9 +137,15 @@ class GpenClient:
         if request_id is not None:
             headers["X-Request-ID"] = request_id
         async with self._deadline(timeout_s):
-            answered, answer = await self._call(
-                "POST", f"{_path(model)}/infer", timeout_s, headers, body, expected=width * height * 3
-            )
+            with self._trace(model) as context:
+                answered, answer = await self._call(
+                    "POST",
+                    f"{_path(model)}/infer",
+                    timeout_s,
+                    {**headers, **context},
+                    body,
+                    expected=width * height * 3,
+                )
             response = decode_response(answer, header_length(answered))
             if request_id is not None and response.id not in (None, "", request_id):
                 raise BackendProtocolError(

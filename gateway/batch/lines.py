@@ -2,6 +2,7 @@
 
 import base64
 import io
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -106,7 +107,9 @@ class ZipAnswer:
     def end(self, summary: BatchSummary) -> Iterator[bytes]:
         """`report.ndjson` and the archive's directory."""
         self._tell(_line(BatchEnd(summary=summary)))
-        with self._report.open("rb") as lines, self._zip.open(REPORT_NAME, "w", force_zip64=True) as written:
+        # By itself zipfile dates what is streamed to 1980.
+        member = zipfile.ZipInfo(REPORT_NAME, time.localtime()[:6])
+        with self._report.open("rb") as lines, self._zip.open(member, "w", force_zip64=True) as written:
             while piece := lines.read(_PIECE_BYTES):
                 written.write(piece)
                 yield self._out.taken()

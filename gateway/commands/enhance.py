@@ -161,6 +161,16 @@ class _Run:
 
     async def all(self, connection: AbstractAsyncContextManager[httpx.AsyncClient]) -> None:
         """Does what is due. Raises GatewayGone, Refused, ManifestUnusable, OSError."""
+        try:
+            await self._all(connection)
+        except Exception:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # What breaks while Ctrl-C takes everything down is no failure of its own.
+                raise asyncio.CancelledError from None
+            raise
+
+    async def _all(self, connection: AbstractAsyncContextManager[httpx.AsyncClient]) -> None:
         wishes = self._wishes
         manifest = _manifest(wishes)
         async with connection as client:

@@ -80,7 +80,8 @@ def problem_text(answer: httpx.Response) -> str:
 def check_refusal(answer: httpx.Response) -> None:
     """Raises Refused where every other request would be answered alike."""
     if answer.status_code in _REFUSALS:
-        raise Refused(f"{answer.url}: {problem_text(answer)}")
+        hint = " (GPEN_GATEWAY_KEY, or --api-key)" if answer.status_code == httpx.codes.UNAUTHORIZED else ""
+        raise Refused(f"{answer.url.copy_with(query=None)}: {problem_text(answer)}{hint}")
 
 
 async def _ready(client: httpx.AsyncClient, patience_s: float, tell: Callable[[str], None]) -> dict[str, Any]:

@@ -23,14 +23,15 @@ _FACE = {"framing": "face"}
 RAW = Column(
     "raw",
     "A: raw",
-    "The photo as it is, at its own size, straight to GPEN: found, aligned, restored and put back; nothing is "
-    "standardised and no parameter is linked.",
+    "The photo as it is, at its own size, straight to GPEN: found, aligned, restored and put back; nothing "
+    "is standardised and no parameter is linked.",
     {"output": "photo", "clahe": "off", "exposure": "off", "linkage": "false", "yaw": "off", **_BEST},
 )
 RECIPE = Column(
     "recipe",
     "Plain recipe",
-    "The article's recipe: short edge 1024, an eye-centred 896 px window, CLAHE at clip limit 2.0 on 8x8 tiles.",
+    "The article's recipe: short edge 1024, an eye-centred 896 px window, CLAHE at clip limit 2.0 on 8x8 "
+    "tiles.",
     {**_RECIPE, **_BEST},
     _RECIPE,
 )

@@ -1,10 +1,10 @@
 """Sharp photos made as bad as those that people want restored, always in the same way for the same seed.
 
-blur -> downscale -> noise -> JPEG -> upscale, with the ranges that blind face restorers are trained on: Wang et
-al. 2021, "Towards Real-World Blind Face Restoration with Generative Facial Prior" (GFPGAN), section 4.1, and the
-training configuration published with it, which GPEN's uses as well (Yang et al. 2021, "GAN Prior Embedded
-Network for Blind Face Restoration in the Wild", section 4.1, has the same model of degradation). They are meant
-for faces with 107 px between the eyes, on crops of 512 px.
+blur -> downscale -> noise -> JPEG -> upscale, with the ranges that blind face restorers are trained on: those
+of GFPGAN's published training configuration, train_gfpgan_v1.yml (Wang et al. 2021, "Towards Real-World Blind
+Face Restoration with Generative Facial Prior", section 4.1). GPEN's paper degrades in the same order (Yang et
+al. 2021, "GAN Prior Embedded Network for Blind Face Restoration in the Wild"). The ranges are meant for crops
+of 512 px, which have 107 px between the eyes.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.photo import decode, encode, PixelLimits
+from gateway.photo import PixelLimits, decode, encode
 from gpen_client.types import Pixels
 
 KERNEL = 41
@@ -79,6 +79,7 @@ def degrade(sharp: Pixels, how: Degradation) -> Pixels:
 def _kernel(how: Degradation) -> NDArray[np.float64]:
     """A Gaussian of two widths, turned: (KERNEL, KERNEL), its sum 1."""
     y, x = np.mgrid[:KERNEL, :KERNEL] - KERNEL // 2
-    along, across = np.cos(how.angle) * x + np.sin(how.angle) * y, np.cos(how.angle) * y - np.sin(how.angle) * x
+    along = np.cos(how.angle) * x + np.sin(how.angle) * y
+    across = np.cos(how.angle) * y - np.sin(how.angle) * x
     weights = np.exp(-0.5 * ((along / how.sigma[0]) ** 2 + (across / how.sigma[1]) ** 2))
     return np.asarray(weights / weights.sum(), np.float64)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from gpen_client.geometry import compose, invert, similarity, transform, warp
 from gpen_client.types import Matrix, Pixels, Points
@@ -12,10 +11,10 @@ from gpen_client.types import Matrix, Pixels, Points
 TEMPLATE_EYES = np.array([(202.04, 242.59), (309.43, 242.59)], np.float32)
 """GPEN's eyes on its 512 px template, levelled; 107 px apart."""
 
-CROP_SIDE = 256
-"""Side of the part that is compared, px of that template: brows to chin, cheek to cheek."""
+CROP_SIDE = 224
+"""Side of the part that is compared, px of that template: brows to below the mouth, cheek to cheek."""
 
-_CORNER = np.array([128.0, 176.0])
+_CORNER = np.array([144.0, 188.0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ def crop_matrix(landmarks5: Points) -> Matrix:
 
 
 def crop(pixels: Pixels, to_pixels: Matrix, to_crop: Matrix) -> Pixels | None:
-    """The compared part of a result: (CROP_SIDE, CROP_SIDE, 3), or None where the result does not show it all.
+    """The compared part of a result, (CROP_SIDE, CROP_SIDE, 3); None where the result does not show it all.
 
     to_pixels: (2, 3), from the photo's px to the result's. to_crop: as `crop_matrix` has it.
     """
@@ -104,16 +103,21 @@ class PerceptualUnavailable(Exception):
 
 
 def _psnr(truth: Pixels, result: Pixels) -> float:
+    # It brings SciPy, for which no server should wait.
+    from skimage.metrics import peak_signal_noise_ratio
+
     if np.array_equal(truth, result):
         # Infinite; no mean survives that.
         return 100.0
-    return float(peak_signal_noise_ratio(truth, result, data_range=255))
+    return float(peak_signal_noise_ratio(truth, result, data_range=255))  # type: ignore[no-untyped-call]
 
 
 def _ssim(truth: Pixels, result: Pixels) -> float:
+    from skimage.metrics import structural_similarity
+
     # As Wang et al. 2004 have it.
     return float(
-        structural_similarity(
+        structural_similarity(  # type: ignore[no-untyped-call]
             truth, result, data_range=255, channel_axis=2, gaussian_weights=True, sigma=1.5,
             use_sample_covariance=False,
         )

@@ -22,8 +22,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Tone:
-    """The light of a face. exposure, contrast: mean and standard deviation of L, of 255. clipped: the share of
-    its pixels, 0 to 1, that have a channel at 0 or 255. noise: standard deviation in luma, of 255."""
+    """The light of a face. exposure, contrast: mean and standard deviation of L, of 255. clipped: the share
+    of its pixels, 0 to 1, that have a channel at 0 or 255. noise: standard deviation in luma, of 255."""
 
     exposure: float
     contrast: float

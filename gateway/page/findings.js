@@ -26,7 +26,7 @@ function drawing(report, photo) {
   report.left_alone.forEach((face) => outline(context, box(face.bbox), unit, [unit, 2 * unit]));
   report.faces.forEach((face) => {
     outline(context, box(face.bbox), unit, []);
-    face.landmarks5.forEach(([x, y]) => dot(context, x, y, 1.6 * unit));
+    face.landmarks5.forEach(([x, y]) => dot(context, x, y, 3 * unit));
   });
   const key = report.portrait ? "Solid: faces with their landmarks. Dashed: the portrait." : "Solid: restored faces. Dotted: faces left alone.";
   return el("figure", { class: "found-figure" }, canvas, el("figcaption", { class: "quiet" }, key));

@@ -37,7 +37,7 @@ class Graphs:
 
     def _record(self, images: Tensor) -> None:
         given = images.clone()
-        aside = torch.cuda.Stream()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch has none
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(_WARM_UP_RUNS):

@@ -22,7 +22,10 @@ def available() -> bool:
 
 
 class OnnxEngine:
-    """An exported GPEN generator behind the Engine interface: input (1 or N, 3, S, S), output 0 the same."""
+    """An exported GPEN generator behind the Engine interface: input (1 or N, 3, S, S), output 0 the same.
+
+    together: it takes several faces at once.
+    """
 
     name = "onnx"
 
@@ -30,6 +33,7 @@ class OnnxEngine:
         """Take a session whose network has GPEN's form. Raises NotAGenerator for any other."""
         self._session = session
         self._input, self.size, self._batch = _form(session)
+        self.together = self._batch is None
 
     @classmethod
     def from_checkpoint(cls, path: Path) -> Self:

@@ -1,7 +1,7 @@
 """The network run by torch, folded for inference, on the CPU or a GPU."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -14,9 +14,7 @@ from gpen_backend.engines.graphs import Graphs
 from gpen_backend.fast import FoldedGenerator
 from gpen_backend.memory import Memory, device_memory
 from gpen_backend.network import Generator
-
-DeviceChoice = Literal["auto", "cpu", "cuda"]
-DtypeChoice = Literal["auto", "float32", "bfloat16"]
+from gpen_backend.settings import DeviceChoice, DtypeChoice
 
 # Half of 255: the network's [-1, 1] spans the bytes.
 _HALF_RANGE = 127.5
@@ -32,7 +30,7 @@ class TorchEngine:
     name = "torch"
 
     def __init__(self, generator: nn.Module, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
-        """Fold `generator`, which has a size, for `device`, as torch names it; other networks run as they are.
+        """Fold `generator`, which has a size, for `device`, as torch names it; others run as they are.
 
         dtype: of its convolutions; what goes in and out is float32.
         """
@@ -51,8 +49,10 @@ class TorchEngine:
             torch.backends.cudnn.allow_tf32 = False
 
     @classmethod
-    def from_checkpoint(cls, path: Path, device: DeviceChoice = "cpu", dtype: DtypeChoice = "float32") -> Self:
-        """Load the generator in a `.pth` file. Raises CheckpointError, or EngineError for a missing device."""
+    def from_checkpoint(
+        cls, path: Path, device: DeviceChoice = "cpu", dtype: DtypeChoice = "float32"
+    ) -> Self:
+        """Load the generator in a `.pth` file. Raises CheckpointError; EngineError without the device."""
         chosen = chosen_device(device)
         return cls(load_generator(path), chosen, chosen_dtype(dtype, chosen))
 
@@ -89,6 +89,7 @@ class TorchEngine:
         try:
             output: Tensor = self._network(_to_input(faces, self._device))
         except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
             raise EngineOutOfMemory(f"{self._device} has no memory for {len(faces)} faces at once") from error
         except RuntimeError as error:
             if "can't allocate memory" in str(error):  # what torch's CPU allocator says
@@ -98,7 +99,7 @@ class TorchEngine:
 
 
 def chosen_device(choice: DeviceChoice) -> str:
-    """The device to run on; auto is the first GPU where there is one. Raises EngineError where it is missing."""
+    """The device to run on; auto is a GPU where there is one. Raises EngineError where it is missing."""
     present = torch.cuda.is_available()
     if choice == "cuda" and not present:
         raise EngineError("GPEN_BACKEND_DEVICE is cuda, and torch finds no GPU here")
@@ -108,7 +109,8 @@ def chosen_device(choice: DeviceChoice) -> str:
 def chosen_dtype(choice: DtypeChoice, device: str) -> torch.dtype:
     """The dtype of the convolutions; auto is bfloat16 where the device computes with it, else float32."""
     if choice == "auto":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else _cpu_has_bf16()
+        on_gpu = device == "cuda"
+        fast = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else _cpu_has_bf16()
         return torch.bfloat16 if fast else torch.float32
     return torch.bfloat16 if choice == "bfloat16" else torch.float32
 

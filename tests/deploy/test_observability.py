@@ -33,7 +33,7 @@ async def exposed(
     monkeypatch.setenv("GPEN_BACKEND_ENGINE", "classical")
     monkeypatch.setenv("GPEN_MODELS_DIR", str(tmp_path))
     settings = Settings(
-        cache=CacheSettings(cache_dir=tmp_path / "cache"), faces=FaceSettings(face_finder="haar")
+        cache=CacheSettings(cache="on", cache_dir=tmp_path / "cache"), faces=FaceSettings(face_finder="haar")
     )
     app = create_app(settings)
     async with (

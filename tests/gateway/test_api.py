@@ -343,7 +343,7 @@ async def test_the_openapi_document_is_valid_and_complete(client):
         for shape in ("multipart/form-data", "application/json"):
             assert set(bodies[shape]["schema"]["properties"]) == {"image", *params.model_fields}
             assert bodies[shape]["schema"]["required"] == ["image"]
-        problems = {status for status, answer in operation["responses"].items() if status != "200"}
+        problems = {status for status in operation["responses"] if status >= "400"}
         assert {"400", "413", "415", "422"} <= problems
         for status in problems:
             assert list(operation["responses"][status]["content"]) == ["application/problem+json"]

@@ -99,7 +99,10 @@ async def test_a_key_revoked_while_the_gateway_runs_is_refused_from_then_on(serv
         assert problem(await client.get("/v1/models", headers=bearer(wrong))) == (401, "wrong-key")
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/docs", "/redoc", "/openapi.json"])
+OPEN = ["/", "/page/app.js", "/healthz", "/readyz", "/docs", "/redoc", "/docs-files/swagger-ui.css", "/openapi.json"]
+
+
+@pytest.mark.parametrize("path", OPEN)
 async def test_probes_and_documentation_need_no_key_and_count_for_no_rate(serving, echo_backend, keys, path):
     make_key(keys, "one")
     async with serving(echo_backend(), settings=with_access(keys_file=keys, rate="1/day")) as client:

@@ -282,7 +282,7 @@ async def test_queued_work_of_a_caller_who_left_is_not_started():
         first = asyncio.create_task(client.post(INFER, **message()))
         await until(gate.entered)
         leaver = asyncio.create_task(client.post(INFER, **message()))
-        while service._network._work_queue.qsize() == 0:  # noqa: ASYNC110 - a thread pool tells nobody
+        while service._batcher.waiting == 0:  # noqa: ASYNC110 - the queue tells nobody
             await asyncio.sleep(0.01)
         leaver.cancel()
         await asyncio.gather(leaver, return_exceptions=True)
@@ -305,7 +305,7 @@ async def test_queued_work_of_a_caller_who_hung_up_a_socket_is_not_started():
         first = asyncio.create_task(client.post(INFER, **message()))
         await until(gate.entered)
         leaver = asyncio.create_task(client.post(INFER, **message()))
-        while service._network._work_queue.qsize() == 0:  # noqa: ASYNC110 - as above
+        while service._batcher.waiting == 0:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.01)
         leaver.cancel()
         await asyncio.gather(leaver, return_exceptions=True)

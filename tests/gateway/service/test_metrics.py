@@ -40,8 +40,8 @@ def sample(told: dict[str, float], name: str, **labels: str) -> float:
 async def test_a_picture_is_counted_with_its_stages_faces_bytes_and_cache(
     serving, echo_backend, picture, tmp_path
 ):
-    settings = Settings(cache=CacheSettings(cache_dir=tmp_path))
-    backend = echo_backend(parameters={"network_ms": 120.0, "batch_size": 2.0})
+    settings = Settings(cache=CacheSettings(cache="on", cache_dir=tmp_path))
+    backend = echo_backend(parameters={"network_ms": 120.0, "batch_size": 2})
     async with serving(backend, settings=settings) as client:
         for _ in range(2):
             answer = await client.post("/v1/enhance", content=picture, headers={"Content-Type": "image/png"})
@@ -89,8 +89,9 @@ async def test_the_queue_is_told_while_it_is_full(serving, echo_backend, fixed_f
         posts = [
             asyncio.create_task(client.post("/v1/enhance", content=picture, headers=headers)) for _ in "ab"
         ]
-        while sample(told := await samples(client), "gateway_queue_depth") < 1:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while sample(told := await samples(client), "gateway_queue_depth") < 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         assert sample(told, "gateway_workers_busy") == sample(told, "gateway_workers") == 1
         assert sample(told, "gateway_tickets") == sample(told, "gateway_tickets_limit") == 2
         assert (await client.post("/v1/enhance", content=picture, headers=headers)).status_code == 429

@@ -1,0 +1,151 @@
+"""How quickly a kept result is answered.
+
+python tests/bench/cache.py [--repeats 200] [--out cache.json]
+
+A gateway on a real socket in this process, the classical engine, the haar finder, one caller. `miss` makes
+the result; `hit` finds it in memory, on disk, or in a Redis of its own (Debian: redis-server; left out where
+there is none); `304` is a hit whose caller has the picture already. Milliseconds as the caller sees them.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from statistics import median, quantiles
+
+import httpx
+import numpy as np
+
+from gateway.photo import encode
+
+MISSES = 15
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    print(f"{hardware()}; 1000x800 JPEG in, portrait of 896x896 JPEG out\n")
+    print(f"{'':28} {'median ms':>10} {'95 % ms':>10}")
+    measured = {}
+    for tier in ("memory", "disk", "redis"):
+        with tempfile.TemporaryDirectory() as name, store(tier, Path(name)) as settings:
+            if settings is None:
+                print(f"{tier:28} {'no redis-server':>21}")
+                continue
+            with gateway(Path(name), settings) as url, httpx.Client(base_url=url, timeout=60) as client:
+                for what, times in measure(client, given.repeats).items():
+                    measured[f"{tier}, {what}"] = row = told(times)
+                    print(
+                        f"{tier + ', ' + what:28} {row['median_ms']:10.2f} {row['p95_ms']:10.2f}", flush=True
+                    )
+    if given.out:
+        given.out.write_text(json.dumps({"hardware": hardware(), "measured": measured}, indent=1) + "\n")
+
+
+def measure(client: httpx.Client, repeats: int) -> dict[str, list[float]]:
+    photos = [photo(number) for number in range(MISSES)]
+    misses = [timed(lambda p=p: answer(client, p, "miss")) for p in photos]
+    # What is written behind the answer's back is there by then.
+    time.sleep(0.5)
+    tag = {"If-None-Match": answer(client, photos[0], "hit").headers["ETag"]}
+    return {
+        "miss": misses,
+        "hit": [timed(lambda: answer(client, photos[n % MISSES], "hit")) for n in range(repeats)],
+        "304": [
+            timed(lambda: client.post("/v1/enhance", content=photos[0], headers=tag)) for _ in range(repeats)
+        ],
+    }
+
+
+def answer(client: httpx.Client, picture: bytes, expected: str) -> httpx.Response:
+    answered = client.post("/v1/enhance", content=picture)
+    if answered.status_code != 200 or answered.headers["X-Cache"] != expected:
+        sys.exit(f"{answered.status_code} {answered.headers.get('X-Cache')}, not a {expected}")
+    return answered
+
+
+def timed(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return (time.perf_counter() - started) * 1000
+
+
+def told(times: list[float]) -> dict[str, float]:
+    return {"median_ms": round(median(times), 3), "p95_ms": round(quantiles(times, n=20)[-1], 3)}
+
+
+def photo(number: int) -> bytes:
+    small = np.random.default_rng(number).integers(0, 256, (80, 100, 3), np.uint8)
+    return encode(np.ascontiguousarray(small.repeat(10, 0).repeat(10, 1)), "jpeg", 90)
+
+
+@contextmanager
+def store(tier: str, folder: Path) -> Iterator[dict[str, str] | None]:
+    """The settings that keep results in `tier`; None where it cannot be had."""
+    memory = {"GATEWAY_CACHE_MEMORY_BYTES": "256000000" if tier == "memory" else "0"}
+    if tier != "redis":
+        yield {**memory, "GATEWAY_CACHE_DIR": str(folder / "results")}
+        return
+    binary = shutil.which("redis-server")
+    with redis_server(binary, folder / "redis.sock") if binary else nullcontext() as url:
+        yield {**memory, "GATEWAY_CACHE_URL": url} if url else None
+
+
+@contextmanager
+def redis_server(binary: str, socket: Path) -> Iterator[str]:
+    command = [binary, "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(socket.parent)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while not socket.exists():
+            time.sleep(0.01)
+        yield f"unix://{socket}"
+        process.terminate()
+
+
+@contextmanager
+def gateway(folder: Path, settings: dict[str, str]) -> Iterator[str]:
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "GPEN_"))},
+        "GATEWAY_FACE_FINDER": "haar",
+        "GPEN_BACKEND_ENGINE": "classical",
+        "GPEN_MODELS_DIR": str(folder),
+        "GATEWAY_DRAIN_S": "0",
+        **settings,
+    }
+    command = [sys.executable, "-m", "gateway", "serve", "--port", "0"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if listening := re.search(r"running on (http://\S+)", line):
+                break
+        else:
+            sys.exit("the gateway did not start")
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        try:
+            yield listening[1]
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def hardware() -> str:
+    try:
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    model = found[1] if found else platform.processor()
+    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+if __name__ == "__main__":
+    main()

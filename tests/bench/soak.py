@@ -1,0 +1,228 @@
+"""Whether the gateway's memory reaches a plateau.
+
+python tests/bench/soak.py [--requests 3000] [--callers 4] [--out soak.json]
+
+Starts a gateway as people do (the backend inside, its classical engine, the haar finder, every cache small so
+that it fills), and sends it mixed requests: six formats, sizes from 60 to 1,600 px, portraits, whole photos,
+JSON, forms, preprocessing, repeats that the cache answers, and every kind of mistake. After each thirtieth of
+them it reads the process's resident memory. The plateau is judged on the second half: the median of its last
+third may exceed that of its first by 5 % or 10 MB, whichever is more.
+"""
+
+import argparse
+import asyncio
+import base64
+import io
+import itertools
+import json
+import os
+import platform
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+from PIL import Image
+
+READINGS = 30
+GROWTH, GROWTH_MB = 0.05, 10.0
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+SIZES = ((60, 80), (400, 300), (640, 480), (512, 512), (800, 600), (1200, 900), (1600, 1200))
+
+Request = tuple[str, dict[str, Any]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--requests", type=int, default=3000)
+    parser.add_argument("--callers", type=int, default=4)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, gateway(Path(folder)) as (url, process):
+        result = asyncio.run(soak(url, process, given.requests, given.callers))
+    print(f"\n{json.dumps(result['statuses'])}; {result['seconds']:.0f} s on {result['machine']}")
+    print("plateau reached" if result["plateau"] else "NO PLATEAU", f"({result['judged']})")
+    if given.out:
+        given.out.write_text(json.dumps(result, indent=1) + "\n")
+    sys.exit(0 if result["plateau"] else 1)
+
+
+@contextmanager
+def gateway(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """A gateway's address and process."""
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "GPEN_"))},
+        "GATEWAY_FACE_FINDER": "haar",
+        "GATEWAY_CACHE_DIR": str(folder / "results"),
+        "GATEWAY_CACHE_MEMORY_BYTES": "20000000",
+        "GATEWAY_CACHE_DISK_BYTES": "100000000",
+        "GATEWAY_MAX_BODY_BYTES": "8000000",
+        "GATEWAY_LOG_LEVEL": "error",
+        "GPEN_BACKEND_ENGINE": "classical",
+        "GPEN_MODELS_DIR": str(folder),
+    }
+    command = [sys.executable, "-c", SERVE]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            for line in process.stderr:
+                if listening := re.search(r"listening on (\d+)", line):
+                    break
+            else:
+                sys.exit("the gateway did not start")
+            threading.Thread(target=sys.stderr.writelines, args=(process.stderr,), daemon=True).start()
+            yield f"http://127.0.0.1:{listening[1]}", psutil.Process(process.pid)
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+# At log level `error` uvicorn does not tell its port.
+SERVE = """
+import socket, sys
+with socket.create_server(("127.0.0.1", 0)) as taken:
+    port = taken.getsockname()[1]
+print("listening on", port, file=sys.stderr, flush=True)
+sys.argv = ["gpen-gateway", "serve", "--port", str(port)]
+from gateway.cli import main
+main()
+"""
+
+
+async def soak(url: str, process: psutil.Process, requests: int, callers: int) -> dict[str, Any]:
+    statuses: Counter[int] = Counter()
+    readings = []
+    mixture = mixed_requests(random.Random(7))
+    started = time.monotonic()
+    print(f"{'requests':>9} {'RSS MB':>8} {'threads':>8} {'files':>6} {'s':>6}")
+    async with httpx.AsyncClient(base_url=url, timeout=120) as client:
+        while True:
+            try:
+                await client.get("/readyz")
+                break
+            except httpx.ConnectError:
+                await asyncio.sleep(0.1)
+        for part in range(READINGS):
+            share = [next(mixture) for _ in range(requests * (part + 1) // READINGS - sum(statuses.values()))]
+            waiting = iter(share)
+
+            async def call(waiting: Iterator[Request] = waiting) -> None:
+                for path, request in waiting:
+                    answer = await client.post(path, **request)
+                    statuses[answer.status_code] += 1
+
+            await asyncio.gather(*(call() for _ in range(callers)))
+            readings.append(
+                {
+                    "requests": sum(statuses.values()),
+                    "rss_mb": round(process.memory_info().rss / 1e6, 1),
+                    "threads": process.num_threads(),
+                    "files": process.num_fds(),
+                    "s": round(time.monotonic() - started, 1),
+                }
+            )
+            print(
+                "{requests:9} {rss_mb:8.1f} {threads:8} {files:6} {s:6.0f}".format(**readings[-1]), flush=True
+            )
+    plateau, judged = judge([reading["rss_mb"] for reading in readings])
+    return {
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+        f"{psutil.virtual_memory().total / 1e9:.0f} GB, Python {platform.python_version()}",
+        "seconds": time.monotonic() - started,
+        "statuses": dict(sorted(statuses.items())),
+        "plateau": plateau and not any(status >= 500 for status in statuses),
+        "judged": judged,
+        "readings": readings,
+    }
+
+
+def judge(rss_mb: list[float]) -> tuple[bool, str]:
+    """Whether the second half is level, and the numbers that say so."""
+    half = rss_mb[len(rss_mb) // 2 :]
+    third = len(half) // 3
+    before, after = median(half[:third]), median(half[-third:])
+    allowed = max(before * GROWTH, GROWTH_MB)
+    told = f"second half: {before:.0f} MB, then {after:.0f} MB; {allowed:.0f} MB more would be allowed"
+    return after - before <= allowed, told
+
+
+def mixed_requests(chance: random.Random) -> Iterator[Request]:
+    """Good requests, repeats and mistakes, four to one to one; the same for the same chance."""
+    sent: list[Request] = []
+    for number in itertools.count():
+        kind = chance.random()
+        if kind < 0.67 or not sent:
+            sent.append(good_request(chance, number))
+            yield sent[-1]
+            # What is asked for again was asked for lately.
+            del sent[:-20]
+        elif kind < 0.84:
+            yield chance.choice(sent)
+        else:
+            yield bad_request(chance, number)
+
+
+def good_request(chance: random.Random, number: int) -> Request:
+    photo = picture(chance, number)
+    query = {"strength": chance.randint(0, 100), "format": chance.choice(["png", "jpeg", "webp"])}
+    match chance.randrange(5):
+        case 0:
+            return "/v1/preprocess", {"content": photo, "params": {"format": query["format"]}}
+        case 1:
+            return "/v1/enhance", {"files": {"image": ("a.jpg", photo)}, "data": query}
+        case 2:
+            encoded = base64.b64encode(photo).decode()
+            headers = {"Accept": "application/json"}
+            return "/v1/enhance", {"json": {"image": encoded, **query}, "headers": headers}
+        case 3:
+            return "/v1/enhance", {"content": photo, "params": {**query, "output": "photo", "sharpen": 20}}
+        case _:
+            return "/v1/enhance", {"content": photo, "params": query}
+
+
+def bad_request(chance: random.Random, number: int) -> Request:
+    photo = picture(chance, number)
+    match chance.randrange(7):
+        case 0:
+            return "/v1/enhance", {"content": photo[: len(photo) // 2]}
+        case 1:
+            return "/v1/enhance", {"content": b"no picture" * 1000}
+        case 2:
+            return "/v1/enhance", {"content": bytes(8_000_001)}
+        case 3:
+            return "/v1/enhance", {"content": photo, "params": {"strength": 1000}}
+        case 4:
+            return "/v1/preprocess", {"json": {"image": "?" * 100_000}}
+        case 5:
+            return "/v1/enhance", {
+                "files": {"image": ("a", photo)},
+                "data": {f"f{n}": "1" for n in range(80)},
+            }
+        case _:
+            return "/v1/enhance", {"content": photo, "params": {"timeout_s": 0.001}}
+
+
+def picture(chance: random.Random, number: int) -> bytes:
+    """A picture that was never sent before."""
+    height, width = chance.choice(SIZES)
+    small = np.random.default_rng(number).integers(0, 256, (height // 10, width // 10, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR).save(
+        file, chance.choice(FORMATS)
+    )
+    return file.getvalue()
+
+
+if __name__ == "__main__":
+    main()

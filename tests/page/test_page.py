@@ -1,0 +1,288 @@
+"""The page at `/`, as people use it: in a real browser, against a real server."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+
+import httpx
+import pytest
+from playwright.sync_api import expect
+
+from gateway.params import EnhanceParams
+from gateway.service.keys import make_key
+
+pytestmark = pytest.mark.slow
+
+MOST_BYTES = 130_000
+"""Of everything that the page is made of."""
+
+
+def opened(open_page, url, **options):
+    """The page once its form is there."""
+    page = open_page(f"{url}/", **options)
+    page.wait_for_selector("#parameter-strength")
+    return page
+
+
+def choose(page, photo):
+    with page.expect_file_chooser() as chooser:
+        page.get_by_text("Choose a photo").click()
+    chooser.value.set_files(photo)
+    expect(page.locator("#view")).to_be_visible()
+
+
+def enhance(page):
+    page.get_by_role("button", name="Enhance").click()
+    expect(page.locator("#status")).to_have_text(re.compile("Done in"), timeout=60_000)
+
+
+def pick(page, parameter, choice):
+    row = page.locator(f"[data-parameter={parameter}]")
+    row.get_by_role("radio", name=choice, exact=True).check()
+
+
+def transfer(page, photo):
+    """The browser's object for a file that is dropped or pasted."""
+    return page.evaluate_handle(
+        """([name, type, encoded]) => {
+          const bytes = Uint8Array.from(atob(encoded), letter => letter.charCodeAt(0));
+          const transfer = new DataTransfer();
+          transfer.items.add(new File([bytes], name, {type}));
+          return transfer;
+        }""",
+        [photo.name, "image/jpeg", base64.b64encode(photo.read_bytes()).decode()],
+    )
+
+
+def test_every_parameter_can_be_set(open_page, url):
+    page = opened(open_page, url)
+    rows = page.locator("[data-parameter]")
+    named = rows.evaluate_all("rows => rows.map(row => row.dataset.parameter)")
+    assert sorted(named) == sorted(EnhanceParams.model_fields)
+    assert all(row.locator("input, select").count() for row in rows.all())
+    assert page.evaluate("document.querySelectorAll('input:invalid').length") == 0
+
+
+def test_a_photo_becomes_a_portrait_and_a_report(open_page, url, photo):
+    page = opened(open_page, url)
+    choose(page, photo)
+    expect(page.locator("#caption")).to_contain_text("450 × 400")
+    page.get_by_text("Adjustments").click()
+    page.get_by_label("Brightness", exact=True).focus()
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+    pick(page, "mode", "Strong")
+    enhance(page)
+    assert 'data={"mode": "strong", "brightness": 20}' in page.locator("#calls").inner_text()
+
+    expect(page.locator("img-comparison-slider")).to_be_visible()
+    sizes = page.evaluate(
+        """() => [...document.querySelectorAll('.compare canvas, .compare img')].map(
+            picture => { const box = picture.getBoundingClientRect();
+                         return [box.x, box.y, box.width, box.height].map(Math.round); })"""
+    )
+    assert sizes[0] == sizes[1]
+    assert "896 × 896 jpeg" in page.locator("#caption").inner_text()
+    found = page.locator("#found")
+    for word in ("Yaw", "Lightness", "Exposure", "Between the eyes", "classical"):
+        expect(found).to_contain_text(word)
+    expect(found.get_by_role("img")).to_have_attribute("aria-label", re.compile("1 face"))
+    rules = page.locator("#linked tbody tr")
+    expect(rules.filter(has_text="inference_size")).to_contain_text("512")
+    expect(rules.filter(has_text="brightness").first).to_contain_text("20")
+    stages = page.locator("#times tbody th").all_inner_texts()
+    assert {"decode", "find faces", "backend", "encode"} <= set(stages)
+    expect(page.locator("#warnings")).to_contain_text("no GPEN checkpoint")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Save the result").click()
+    assert download.value.suggested_filename == "enhanced.jpg"
+
+
+def test_before_is_the_photo_where_the_portrait_has_it(open_page, url, photo):
+    """With nothing changed, before and after are the same picture."""
+    page = opened(open_page, url)
+    choose(page, photo)
+    for group in ("Light", "File", "When things are not ideal"):
+        page.locator("summary").get_by_text(group, exact=True).click()
+    pick(page, "clahe", "Off")
+    pick(page, "exposure", "Off")
+    page.locator("[data-parameter=format] select").select_option("png")
+    page.get_by_label("Strength", exact=True).fill("0")
+    enhance(page)
+    difference = page.evaluate(
+        """() => {
+          const before = document.querySelector('.compare canvas');
+          const after = document.createElement('canvas');
+          after.width = after.height = 896;
+          after.getContext('2d').drawImage(document.querySelector('.compare img'), 0, 0);
+          const [a, b] = [before, after].map(c => c.getContext('2d').getImageData(0, 0, 896, 896).data);
+          let sum = 0;
+          a.forEach((value, index) => sum += Math.abs(value - b[index]));
+          return sum / a.length;
+        }"""
+    )
+    # Browsers enlarge in another way than Lanczos does.
+    assert difference < 1.5
+
+
+def test_the_comparison_moves_by_keyboard_and_pointer(open_page, url, photo):
+    page = opened(open_page, url)
+    choose(page, photo)
+    enhance(page)
+    slider = page.get_by_role("slider", name="Before and after")
+    slider.focus()
+    page.keyboard.press("ArrowRight", delay=300)
+    assert int(slider.get_attribute("aria-valuenow")) > 50
+    page.keyboard.press("Home")
+    expect(slider).to_have_attribute("aria-valuetext", "0 % before, 100 % after")
+    page.keyboard.press("End")
+    expect(slider).to_have_attribute("aria-valuenow", "100")
+    page.keyboard.press("PageDown")
+    expect(slider).to_have_attribute("aria-valuenow", "90")
+    box = slider.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
+    expect(slider).to_have_attribute("aria-valuenow", re.compile("2[456]"))
+
+
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_a_photo_may_be_dropped_or_pasted(open_page, url, photo, way):
+    page = opened(open_page, url)
+    data = transfer(page, photo)
+    if way == "drop":
+        page.dispatch_event("#drop", "drop", {"dataTransfer": data})
+    else:
+        page.evaluate(
+            "data => document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data}))", data
+        )
+    expect(page.locator("#status")).to_have_text("eileen.jpg is chosen.")
+    expect(page.get_by_role("button", name="Enhance")).to_be_focused()
+    pick(page, "output", "Photo")
+    page.get_by_role("button", name="Enhance").click()
+    expect(page.locator("#caption")).to_contain_text("450 × 400 jpeg", timeout=60_000)
+
+
+def test_what_is_no_picture_gets_the_problem_as_it_is(open_page, url, tmp_path):
+    page = opened(open_page, url)
+    notes = tmp_path / "notes.txt"
+    notes.write_text("no picture")
+    choose(page, notes)
+    page.get_by_role("button", name="Enhance").click()
+    problem = page.get_by_role("alert")
+    expect(problem).to_contain_text("Not a picture that can be read")
+    expect(problem).to_be_focused()
+    problem.locator("summary").click()
+    document = json.loads(problem.locator("pre").inner_text())
+    assert (document["status"], document["type"]) == (415, "unsupported-picture")
+    assert document["request_id"]
+
+
+def test_a_wrong_parameter_is_marked(open_page, url, photo):
+    page = opened(open_page, url)
+    choose(page, photo)
+    page.get_by_text("When things are not ideal").click()
+    field = page.locator("#parameter-timeout_s")
+    field.fill("5000")
+    page.get_by_text("When things are not ideal").click()
+    page.get_by_role("button", name="Enhance").click()
+    expect(page.get_by_role("alert")).to_contain_text("timeout_s")
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(field).to_be_visible()
+    page.get_by_role("button", name="Defaults").click()
+    expect(field).to_have_value("")
+    enhance(page)
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_a_gateway_with_keys_asks_for_one(open_page, start, photo, tmp_path):
+    keys = tmp_path / "keys.json"
+    key = make_key(keys, "page")
+    with start(GATEWAY_KEYS_FILE=str(keys)) as url:
+        page = opened(open_page, url)
+        choose(page, photo)
+        page.get_by_role("button", name="Enhance").click()
+        expect(page.get_by_role("alert")).to_contain_text("An API key is needed")
+        field = page.get_by_label("API key")
+        expect(field).to_be_focused()
+        field.fill(key)
+        enhance(page)
+        assert "$GPEN_API_KEY" in page.locator("#calls").inner_text()
+        assert key not in page.content()
+
+
+def test_the_calls_that_it_shows_do_the_same(open_page, url, photo):
+    page = opened(open_page, url, permissions=["clipboard-read", "clipboard-write"])
+    choose(page, photo)
+    page.locator("[data-parameter=skin_protect] input").click()
+    pick(page, "framing", "Face")
+    result = photo.parent / "result.jpg"
+    for language, command in (("Python", [sys.executable, "-c"]), ("curl", ["bash", "-c"])):
+        page.get_by_role("button", name=f"Copy the {language} call").click()
+        call = page.evaluate("navigator.clipboard.readText()")
+        assert "skin_protect" in call
+        result.unlink(missing_ok=True)
+        subprocess.run([*command, call], cwd=photo.parent, check=True, capture_output=True)
+        assert result.read_bytes().startswith(b"\xff\xd8")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_is_accessible(open_page, url, photo, tmp_path, axe, scheme, width):
+    """By axe-core's rules, best practices included, before a photo, with a problem, and with an answer."""
+    page = opened(open_page, url, color_scheme=scheme, viewport={"width": width, "height": 844})
+    violations = []
+
+    def check():
+        page.evaluate(axe)
+        found = page.evaluate("axe.run().then(result => result.violations)")
+        violations.extend((one["id"], [node["html"][:120] for node in one["nodes"]]) for one in found)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    check()
+    notes = tmp_path / "notes.txt"
+    notes.write_text("no picture")
+    choose(page, notes)
+    page.get_by_role("button", name="Enhance").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    check()
+    page.locator("#file").set_input_files(photo)
+    expect(page.locator("#caption")).to_contain_text("eileen.jpg")
+    enhance(page)
+    check()
+    assert violations == []
+
+
+def test_it_is_used_by_keyboard_alone(open_page, url, photo):
+    page = opened(open_page, url)
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Skip to the parameters")).to_be_focused()
+    for _ in range(3):
+        page.keyboard.press("Tab")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Space")
+    chooser.value.set_files(photo)
+    expect(page.get_by_role("button", name="Enhance")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_have_text(re.compile("Done in"), timeout=60_000)
+
+
+def test_it_is_small_and_only_its_own(open_page, url):
+    page = opened(open_page, url)
+    bytes_ = page.evaluate(
+        "performance.getEntriesByType('resource').filter(one => one.name.includes('/page/'))"
+        ".reduce((sum, one) => sum + one.decodedBodySize, 0)"
+    )
+    assert 0 < bytes_ < MOST_BYTES
+    policy = httpx.get(f"{url}/").headers["Content-Security-Policy"]
+    assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
+    assert "unsafe" not in policy
+
+
+@pytest.mark.parametrize(
+    ("path", "selector"), [("/docs", "#operations-pictures-enhance"), ("/redoc", "[id='operation/enhance']")]
+)
+def test_the_documentation_is_shown_without_the_internet(open_page, url, path, selector):
+    page = open_page(f"{url}{path}")
+    page.wait_for_selector(selector, state="attached", timeout=60_000)
