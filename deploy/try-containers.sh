@@ -26,7 +26,7 @@ HELP
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 TOOL=${TOOL:-$(command -v podman > /dev/null && echo podman || echo docker)}
 TAG=try
-PORTRAIT='' BASE='' MODELS='' ENGINE=cpu FREEZE=no KEEP=no BUILD=yes KUBE=yes
+PORTRAIT='' BASE='' MODELS='' ENGINE=cpu FREEZE=no KEEP=no BUILD=yes KUBE=yes VOLUME=none
 while [ $# -gt 0 ]; do
   case $1 in
     --portrait) PORTRAIT=$(realpath "$2"); shift ;;
@@ -58,7 +58,7 @@ clean() {
     for one in "$NAME-backend" "$NAME-gateway"; do "$TOOL" logs --tail 30 "$one" 2>&1 | sed "s/^/$one: /" || true; done
   fi
   if [ -e "$WORK/kube.yaml" ]; then "$TOOL" kube down "$WORK/kube.yaml" > /dev/null 2>&1 || true; fi
-  "$TOOL" volume rm gpen-models > /dev/null 2>&1 || true
+  if [ "$VOLUME" = made ]; then podman volume rm -f gpen-models > /dev/null 2>&1 || true; fi
   "$TOOL" rm -f "$NAME-gateway" > /dev/null 2>&1 || true
   "$TOOL" rm -f "$NAME-backend" > /dev/null 2>&1 || true
   "$TOOL" volume rm -f "$NAME-cache" > /dev/null 2>&1 || true
@@ -186,9 +186,11 @@ if [ "$KUBE" = yes ] && [ "$TOOL" = podman ]; then
   if [ -z "$MODELS" ]; then
     echo "left out: the Deployments serve checkpoints only; give --models with a gpen-bfr-256" >&2
   else
+    # What the claim of the manifests is called; a volume of yours by that name is left alone.
     podman volume create gpen-models > /dev/null
+    VOLUME=made
     cp "$MODELS"/* "$(podman volume inspect gpen-models -f '{{.Mountpoint}}')"
-    podman kube play --publish 127.0.0.1:18000:8000 "$WORK/kube.yaml" > "$WORK/play.log" 2>&1 || { cat "$WORK/play.log" >&2; exit 1; }
+    podman kube play "$WORK/kube.yaml" > "$WORK/play.log" 2>&1 || { cat "$WORK/play.log" >&2; exit 1; }
     await http://127.0.0.1:18000/readyz
     curl -fsS http://127.0.0.1:18000/readyz
     echo

@@ -197,7 +197,7 @@ async def _each(
                     data = await asyncio.to_thread(picture.source.read_bytes)
                     outcomes[number] = await work(name, data)
                 except (Unusable, GatewayError, OSError) as error:
-                    broken[name] = str(error)
+                    broken[name if title == "photos" else f"{title}: {name}"] = str(error)
                     tqdm.write(f"{picture.source}: {error}", file=sys.stderr)
                 bar.update()
 

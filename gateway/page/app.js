@@ -1,7 +1,7 @@
 // The page: a photo and parameters in, a comparison and a report out.
 
 import { buildCalls } from "./calls.js";
-import { comparison } from "./compare.js";
+import { MOST, comparison } from "./compare.js";
 import { byId, el } from "./dom.js";
 import { findings } from "./findings.js";
 import { buildForm } from "./form.js";
@@ -88,8 +88,10 @@ function preview() {
   const words = "This browser does not show such a file; the gateway may read it.";
   const picture = state.photo ? el("canvas", { role: "img", "aria-label": "Your photo" }) : el("p", { class: "quiet blank" }, words);
   if (state.photo) {
-    Object.assign(picture, { width: state.photo.width, height: state.photo.height });
-    picture.getContext("2d").drawImage(state.photo, 0, 0);
+    const scale = Math.min(1, MOST / Math.max(state.photo.width, state.photo.height));
+    picture.width = Math.round(state.photo.width * scale);
+    picture.height = Math.round(state.photo.height * scale);
+    picture.getContext("2d").drawImage(state.photo, 0, 0, picture.width, picture.height);
   }
   byId("picture").replaceChildren(picture);
   show("view", true);
@@ -131,7 +133,8 @@ async function enhance() {
   say("Enhancing…");
   try {
     const answer = await fetch("v1/enhance", { method: "POST", body: body(), headers: headers(), signal: working.signal });
-    if (answer.ok) await showAnswer(await answer.json(), answer.headers, performance.now() - started);
+    const took = () => performance.now() - started;
+    if (answer.ok) await showAnswer(await answer.json(), answer.headers, took, working.signal);
     else await refused(answer);
   } catch (error) {
     if (error.name === "AbortError") say("Stopped.");
@@ -156,8 +159,10 @@ function headers() {
   return { Accept: "application/json", ...(key ? { "X-API-Key": key } : {}) };
 }
 
-async function showAnswer({ image_base64, media_type, report }, head, took) {
+async function showAnswer({ image_base64, media_type, report }, head, took, signal) {
   const image = await fetched(image_base64, media_type);
+  // Another photo may have been chosen meanwhile.
+  signal.throwIfAborted();
   const cached = head.get("X-Cache") === "hit" ? ", kept from before" : "";
   byId("picture").replaceChildren(state.photo ? comparison(state.photo, image, report.portrait?.matrix) : image);
   byId("caption").textContent = `${image.naturalWidth} × ${image.naturalHeight} ${media_type.slice(6)}, ${bytes(state.result.size)}`;
@@ -171,7 +176,7 @@ async function showAnswer({ image_base64, media_type, report }, head, took) {
   byId("warnings").replaceChildren(...report.warnings.map((warning) => el("li", {}, warning)));
   show("warnings", report.warnings.length > 0);
   show("report", true);
-  say(`Done in ${(took / 1000).toFixed(1)} s${cached}: ${report.faces.length === 1 ? "one face" : `${report.faces.length} faces`}.`);
+  say(`Done in ${(took() / 1000).toFixed(1)} s${cached}: ${report.faces.length === 1 ? "one face" : `${report.faces.length} faces`}.`);
 }
 
 /** The result as an image that is loaded, and the link to save it. */

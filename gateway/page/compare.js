@@ -3,7 +3,7 @@
 import { el } from "./dom.js";
 
 // Pixels along a side of what is drawn here: screens show no more.
-const MOST = 2048;
+export const MOST = 2048;
 const STEPS = { Home: 0, End: 100, PageDown: -10, PageUp: 10 };
 
 /**

@@ -13,13 +13,14 @@ import os
 import platform
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -62,7 +63,7 @@ def measure(client: httpx.Client, repeats: int) -> dict[str, list[float]]:
     tag = {"If-None-Match": answer(client, photos[0], "hit").headers["ETag"]}
     return {
         "miss": misses,
-        "hit": [timed(lambda: answer(client, photos[n % MISSES], "hit")) for n in range(repeats)],
+        "hit": [timed(lambda p=photos[n % MISSES]: answer(client, p, "hit")) for n in range(repeats)],
         "304": [
             timed(lambda: client.post("/v1/enhance", content=photos[0], headers=tag)) for _ in range(repeats)
         ],
@@ -99,17 +100,21 @@ def store(tier: str, folder: Path) -> Iterator[dict[str, str] | None]:
         yield {**memory, "GATEWAY_CACHE_DIR": str(folder / "results")}
         return
     binary = shutil.which("redis-server")
-    with redis_server(binary, folder / "redis.sock") if binary else nullcontext() as url:
+    with redis_server(binary, folder) if binary else nullcontext() as url:
         yield {**memory, "GATEWAY_CACHE_URL": url} if url else None
 
 
 @contextmanager
-def redis_server(binary: str, socket: Path) -> Iterator[str]:
-    command = [binary, "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(socket.parent)]
+def redis_server(binary: str, folder: Path) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    command = [binary, "--port", str(port), "--save", "", "--dir", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        while not socket.exists():
+        while True:
+            with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+                break
             time.sleep(0.01)
-        yield f"unix://{socket}"
+        yield f"redis://127.0.0.1:{port}/0"
         process.terminate()
 
 

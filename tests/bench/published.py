@@ -1,4 +1,4 @@
-"""GPEN by the published formulas and nothing else: the baseline that the backend's network is measured against.
+"""GPEN by the published formulas and nothing else: the baseline for the backend's network.
 
 FIR filters run on zero-stuffed maps, weights are scaled at every call, and every sample has modulated weights
 of its own, in grouped convolutions: as StyleGAN2's and GPEN's public code computes without custom kernels.

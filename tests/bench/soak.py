@@ -3,7 +3,7 @@
 python tests/bench/soak.py [--requests 3000] [--callers 4] [--out soak.json]
 
 Starts a gateway as people do (the backend inside, its classical engine, the haar finder, every cache small so
-that it fills), and sends it mixed requests: six formats, sizes from 60 to 1,600 px, portraits, whole photos,
+that it fills), and sends it mixed requests: six formats, sizes from 60 to 1,200 px, portraits, whole photos,
 JSON, forms, preprocessing, repeats that the cache answers, and every kind of mistake. After each thirtieth of
 them it reads the process's resident memory. The plateau is judged on the second half: the median of its last
 third may exceed that of its first by 5 % or 10 MB, whichever is more.
@@ -39,7 +39,7 @@ from PIL import Image
 READINGS = 30
 GROWTH, GROWTH_MB = 0.05, 10.0
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-SIZES = ((60, 80), (400, 300), (640, 480), (512, 512), (800, 600), (1200, 900), (1600, 1200))
+SIZES = ((60, 80), (200, 160), (320, 240), (400, 300), (512, 512), (640, 480), (1200, 900))
 
 Request = tuple[str, dict[str, Any]]
 

@@ -2,9 +2,9 @@
 
 GPEN_GATEWAY_SHARED=FOLDER python tests/bench/standardise.py [OUT] [--repeats 7]
 
-Both take the bytes of a JPEG to those of a PNG portrait (clahe=always, exposure=off). The baseline decodes all
-of it, resizes the whole photo (Lanczos), finds faces on that, crops, applies CLAHE and lets Pillow write the
-PNG. Each photo is enlarged or shrunk to 12 megapixels first. Runs alternate; medians are printed; OUT gets
+Both take the bytes of a JPEG to those of a PNG portrait (clahe=always, exposure=off). The baseline decodes
+all of it, resizes the whole photo (Lanczos), finds faces on that, crops, applies CLAHE and lets Pillow write
+the PNG. Each photo is enlarged or shrunk to 12 megapixels first. Runs alternate; medians are printed; OUT gets
 standardise.json.
 """
 
@@ -85,17 +85,21 @@ def main() -> None:
     rows = []
     for name in PHOTOS:
         data = twelve_megapixels(shared / "portraits" / name)
-        runs = [(timed(plain_recipe, data, finder), timed(ours, data, finder)) for _ in range(options.repeats)]
+        runs = [
+            (timed(plain_recipe, data, finder), timed(ours, data, finder)) for _ in range(options.repeats)
+        ]
         plain, own = (statistics.median(run[side][0] for run in runs) for side in (0, 1))
         difference = float(np.abs(runs[0][0][1].astype(int) - runs[0][1][1]).mean())
-        rows.append({"photo": name, "plain_ms": plain, "ours_ms": own, "ratio": plain / own, "mad": difference})
+        row = {"photo": name, "plain_ms": plain, "ours_ms": own, "ratio": plain / own, "mad": difference}
+        rows.append(row)
         print(f"{name:14}{plain:10.0f}{own:10.0f}{plain / own:8.1f}{difference:12.2f}")
     ratio = statistics.median(row["ratio"] for row in rows)
     difference = statistics.median(row["mad"] for row in rows)
     print(f"median ratio {ratio:.1f}, median difference {difference:.2f} of 255")
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "standardise.json").write_text(json.dumps({"rows": rows, "ratio": ratio, "mad": difference}, indent=1))
+    summary = {"rows": rows, "ratio": ratio, "mad": difference}
+    (out / "standardise.json").write_text(json.dumps(summary, indent=1))
 
 
 if __name__ == "__main__":

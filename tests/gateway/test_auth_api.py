@@ -99,7 +99,16 @@ async def test_a_key_revoked_while_the_gateway_runs_is_refused_from_then_on(serv
         assert problem(await client.get("/v1/models", headers=bearer(wrong))) == (401, "wrong-key")
 
 
-OPEN = ["/", "/page/app.js", "/healthz", "/readyz", "/docs", "/redoc", "/docs-files/swagger-ui.css", "/openapi.json"]
+OPEN = [
+    "/",
+    "/page/app.js",
+    "/healthz",
+    "/readyz",
+    "/docs",
+    "/redoc",
+    "/docs-files/swagger-ui.css",
+    "/openapi.json",
+]
 
 
 @pytest.mark.parametrize("path", OPEN)

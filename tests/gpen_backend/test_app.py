@@ -335,6 +335,41 @@ async def test_a_full_queue_answers_429_while_health_stays_green():
         assert (await client.post(INFER, **message())).status_code == 200
 
 
+async def test_more_faces_than_may_wait_get_429():
+    async with serving(max_faces_waiting=2) as (client, service):
+        gate = Gate()
+        install(service, gate)
+        first = asyncio.create_task(client.post(INFER, **message()))
+        await until(gate.entered)
+        waits = asyncio.create_task(client.post(INFER, **message(landmarks=np.repeat(LANDMARKS, 2, 0))))
+        while service._batcher.waiting != 2:  # noqa: ASYNC110 - the queue tells nobody
+            await asyncio.sleep(0.01)
+        answer = await client.post(INFER, **message())
+        assert answer.status_code == 429
+        assert answer.headers["Retry-After"]
+        assert "2 faces are waiting" in error_of(answer)
+        gate.opened.set()
+        assert [(await task).status_code for task in (first, waits)] == [200, 200]
+
+
+async def test_requests_share_a_run_of_the_network_and_are_told_its_size():
+    async with serving() as (client, service):
+        gate = Gate()
+        install(service, gate)
+        service._batcher.prepare(gate, 4)
+        first = asyncio.create_task(client.post(INFER, **message()))
+        await until(gate.entered)
+        others = [asyncio.create_task(client.post(INFER, **message())) for _ in range(3)]
+        while service._batcher.waiting != 3:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+        gate.opened.set()
+        await first
+        for answer in await asyncio.gather(*others):
+            length = int(answer.headers["Inference-Header-Content-Length"])
+            assert decode_response(answer.content, length).parameters["batch_size"] == 3
+        assert gate.runs == 2
+
+
 async def test_concurrent_callers_get_their_own_pixels():
     async with serving() as (client, service):
         gate = Gate()

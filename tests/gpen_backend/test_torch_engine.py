@@ -10,7 +10,7 @@ from torch import nn
 
 from gpen_backend.checkpoints import generator_from_state_dict
 from gpen_backend.engines import Engine, EngineError, EngineOutOfMemory
-from gpen_backend.engines.torch import TorchEngine
+from gpen_backend.engines.torch import TorchEngine, chosen_device, chosen_dtype
 
 faces_16 = hnp.arrays(np.uint8, st.tuples(st.integers(1, 3), st.just(16), st.just(16), st.just(3)))
 
@@ -138,3 +138,40 @@ def test_a_checkpoint_file_gives_the_same_engine(tmp_path, tiny_state, engine):
     from_file = TorchEngine.from_checkpoint(tmp_path / "tiny.pth")
     assert (from_file.name, from_file.size) == ("torch", 16)
     assert np.array_equal(from_file.restore(random_faces()), engine.restore(random_faces()))
+
+
+def test_the_processor_decides_on_bfloat16_where_nobody_else_does(monkeypatch):
+    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    for has in ([False, False], [True, False], [False, True]):
+        for name, answer in zip(tests, has, strict=True):
+            monkeypatch.setattr(torch.cpu, name, lambda answer=answer: answer, raising=False)
+        assert chosen_dtype("auto", "cpu") == (torch.bfloat16 if any(has) else torch.float32)
+    assert chosen_dtype("float32", "cpu") == torch.float32
+    assert chosen_dtype("bfloat16", "cpu") == torch.bfloat16
+
+
+def test_a_gpu_is_used_where_there_is_one_and_missed_where_it_was_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert chosen_device("auto") == chosen_device("cpu") == "cpu"
+    with pytest.raises(EngineError, match="finds no GPU"):
+        chosen_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert chosen_device("auto") == chosen_device("cuda") == "cuda"
+    assert chosen_device("cpu") == "cpu"
+
+
+def test_bfloat16_changes_no_pixel_by_much(tiny_state):
+    exact, quick = (TorchEngine(generator_from_state_dict(tiny_state), "cpu", dtype) for dtype in (torch.float32, torch.bfloat16))  # fmt: skip  # noqa: E501
+    faces = random_faces(2)
+    difference = np.abs(exact.restore(faces).astype(int) - quick.restore(faces))
+    assert difference.mean() < 2
+    assert difference.max() <= 12
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_restores_as_the_processor_does(tiny_state):
+    """In batches of several sizes, each of which is recorded once and replayed."""
+    cpu, gpu = (TorchEngine(generator_from_state_dict(tiny_state), device) for device in ("cpu", "cuda"))
+    for count in (1, 3, 1, 4, 3):
+        faces = random_faces(count)
+        np.testing.assert_allclose(gpu.output(faces), cpu.output(faces), atol=1e-3)

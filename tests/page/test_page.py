@@ -15,7 +15,7 @@ from gateway.service.keys import make_key
 
 pytestmark = pytest.mark.slow
 
-MOST_BYTES = 130_000
+MOST_BYTES = 80_000
 """Of everything that the page is made of."""
 
 
@@ -65,7 +65,7 @@ def test_every_parameter_can_be_set(open_page, url):
     assert page.evaluate("document.querySelectorAll('input:invalid').length") == 0
 
 
-def test_a_photo_becomes_a_portrait_and_a_report(open_page, url, photo):
+def test_a_photo_becomes_a_portrait_and_a_report(open_page, url, photo, finder):
     page = opened(open_page, url)
     choose(page, photo)
     expect(page.locator("#caption")).to_contain_text("450 × 400")
@@ -86,7 +86,9 @@ def test_a_photo_becomes_a_portrait_and_a_report(open_page, url, photo):
     assert sizes[0] == sizes[1]
     assert "896 × 896 jpeg" in page.locator("#caption").inner_text()
     found = page.locator("#found")
-    for word in ("Yaw", "Lightness", "Exposure", "Between the eyes", "classical"):
+    # The cascades tell no pose.
+    pose = ["Yaw"] if finder["GATEWAY_FACE_FINDER"] == "yunet" else []
+    for word in (*pose, "Lightness", "Exposure", "Between the eyes", "classical"):
         expect(found).to_contain_text(word)
     expect(found.get_by_role("img")).to_have_attribute("aria-label", re.compile("1 face"))
     rules = page.locator("#linked tbody tr")
@@ -123,8 +125,8 @@ def test_before_is_the_photo_where_the_portrait_has_it(open_page, url, photo):
           return sum / a.length;
         }"""
     )
-    # Browsers enlarge in another way than Lanczos does.
-    assert difference < 1.5
+    # Of 255. Browsers enlarge in another way than Lanczos does (0.7); half a pixel off makes 1.2.
+    assert difference < 0.95
 
 
 def test_the_comparison_moves_by_keyboard_and_pointer(open_page, url, photo):

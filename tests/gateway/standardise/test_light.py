@@ -130,13 +130,13 @@ def test_always_equals_the_articles_recipe(side):
 
 
 @pytest.mark.parametrize("clahe", ["off", "auto", "always"])
-@given(mean=st.floats(70, 210), spread=st.floats(0, 30))
-def test_exposure_reaches_its_goal_whatever_clahe_does_to_the_mean(clahe, mean, spread):
+@given(mean=st.floats(90, 200), spread=st.floats(0, 30))
+def test_exposure_within_its_bounds_reaches_its_goal_whatever_clahe_does_to_the_mean(clahe, mean, spread):
     portrait = picture(mean, spread)
     _, before, after, plan = correct_light(portrait, WHOLE, 0.0, "auto", clahe)
-    assert GAMMA_RANGE[0] <= plan.gamma <= GAMMA_RANGE[1]
+    assert GAMMA_RANGE[0] < plan.gamma < GAMMA_RANGE[1]
     # What is left: a level is too little to move for, and OpenCV rounds L one up at most.
-    assert after.mean == pytest.approx(exposure_goal(before.mean), abs=3)
+    assert after.mean == pytest.approx(exposure_goal(before.mean), abs=2.5)
 
 
 @given(st.floats(0, 255), st.floats(0, 80))
