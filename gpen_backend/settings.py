@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gpen_backend.catalog import RESTORERS
 from gpen_backend.engines import onnx
+from gpen_backend.processors import usable_processors
 
 EngineChoice = Literal["auto", "torch", "onnx", "classical"]
 DeviceChoice = Literal["auto", "cpu", "cuda"]
@@ -47,7 +48,7 @@ class BackendSettings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8001, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     threads: int = Field(
-        default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="Threads for pixel work."
+        default_factory=usable_processors, ge=1, le=256, description="Threads for pixel work."
     )
     max_queue: int = Field(64, ge=1, description="Most requests taken on at once; others get 429.")
     max_faces_waiting: int = Field(

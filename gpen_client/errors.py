@@ -1,7 +1,8 @@
 """What can go wrong between the gateway and a backend.
 
 BackendError
-├── BackendUnavailable      no connection, or 502 or 503 from the backend or what stands before it
+├── BackendUnavailable      no connection, or 502 or 503 from the backend or what stands before it, or a 500
+│   │                       that is not in the protocol's form
 │   ├── BackendBusy         its queue is full (429)
 │   └── BreakerOpen         its last calls failed, so it was not asked
 ├── BackendTimeout          no answer before the deadline
@@ -17,7 +18,7 @@ class BackendError(Exception):
 
 
 class BackendUnavailable(BackendError):
-    """No connection, or 503 from the backend, or 502 from a proxy that cannot reach it.
+    """No connection, or 503 from the backend, or 502 (Ray Serve: 500) from a proxy that cannot reach it.
 
     retry_after: seconds the backend asked to wait, where it did.
     """

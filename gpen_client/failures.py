@@ -72,8 +72,9 @@ def refusal(backend: str, status: int, headers: Mapping[str, str], body: bytes) 
             return ModelNotFound(message, status)
         case 429:
             return BackendBusy(message, _retry_after(headers.get("Retry-After")))
-        # A proxy's word for a backend that it cannot reach.
-        case 502 | 503:
+        # A proxy's word for a backend that it cannot reach; 500 without the protocol's own body is Ray
+        # Serve's, for a replica that died.
+        case 502 | 503 | 500 if status != 500 or not _told(body):
             return BackendUnavailable(message, _retry_after(headers.get("Retry-After")))
         case _ if 400 <= status < 500:
             return BackendRejected(message, status)

@@ -12,7 +12,9 @@ _WARM_UP_RUNS = 3
 
 
 class Graphs:
-    """Runs `network` on CUDA, recording each batch size at its first use. Belongs to one thread.
+    """Runs `network` on CUDA, recording each power of two at its first use. Belongs to one thread.
+
+    Other batches are filled up to the next power, so that warming up has recorded all there can be.
 
     What it returns is overwritten by the next run. Where recording fails it runs the network as it is.
     """
@@ -24,19 +26,19 @@ class Graphs:
 
     def __call__(self, images: Tensor) -> Tensor:
         """images: (N, 3, S, S) on the GPU. Returns the network's output. Raises torch.OutOfMemoryError."""
-        count = len(images)
+        count = 1 << (len(images) - 1).bit_length()
         if count not in self._recorded and self._records:
-            self._record(images)
+            self._record(images, count)
         if count not in self._recorded:
             output: Tensor = self._network(images)
             return output
         graph, given, made = self._recorded[count]
-        given.copy_(images)
+        given[: len(images)].copy_(images)
         graph.replay()
-        return made
+        return made[: len(images)]
 
-    def _record(self, images: Tensor) -> None:
-        given = images.clone()
+    def _record(self, images: Tensor, count: int) -> None:
+        given = images.new_zeros(count, *images.shape[1:])
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch has none
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
@@ -55,4 +57,4 @@ class Graphs:
             logger.warning("the network cannot be recorded as a CUDA graph (%s): it runs without", error)
             self._records = False
             return
-        self._recorded[len(images)] = (graph, given, made)
+        self._recorded[count] = (graph, given, made)

@@ -14,6 +14,7 @@ from gpen_backend.engines.graphs import Graphs
 from gpen_backend.fast import FoldedGenerator
 from gpen_backend.memory import Memory, device_memory
 from gpen_backend.network import Generator
+from gpen_backend.processors import usable_processors
 from gpen_backend.settings import DeviceChoice, DtypeChoice
 
 # Half of 255: the network's [-1, 1] spans the bytes.
@@ -47,6 +48,9 @@ class TorchEngine:
             # Every batch has one of few shapes; and float32 is to mean float32.
             torch.backends.cudnn.benchmark = True
             torch.backends.cudnn.allow_tf32 = False
+        elif usable_processors() < torch.get_num_threads():
+            # In a container torch counts the machine's processors, and its threads then wait for each other.
+            torch.set_num_threads(usable_processors())
 
     @classmethod
     def from_checkpoint(
@@ -132,5 +136,10 @@ def _to_input(faces: NDArray[np.uint8], device: torch.device) -> Tensor:
 def _to_pixels(output: Tensor) -> NDArray[np.uint8]:
     """Turn (N, 3, S, S) about [-1, 1] into (N, S, S, 3) uint8, rounded and clipped."""
     pixels = output.add(1).mul_(_HALF_RANGE).round_().clamp_(0, 255).to(torch.uint8)
-    restored: NDArray[np.uint8] = pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    pixels = pixels.permute(0, 2, 3, 1).contiguous()
+    if pixels.is_cuda:
+        pinned = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
+        pixels = pinned.copy_(pixels, non_blocking=True)
+        torch.cuda.current_stream().synchronize()
+    restored: NDArray[np.uint8] = pixels.numpy()
     return restored

@@ -4,8 +4,8 @@ GPEN_GATEWAY_SHARED=FOLDER python tests/bench/standardise.py [OUT] [--repeats 7]
 
 Both take the bytes of a JPEG to those of a PNG portrait (clahe=always, exposure=off). The baseline decodes
 all of it, resizes the whole photo (Lanczos), finds faces on that, crops, applies CLAHE and lets Pillow write
-the PNG. Each photo is enlarged or shrunk to 12 megapixels first. Runs alternate; medians are printed; OUT gets
-standardise.json.
+the PNG. Each photo is enlarged or shrunk to 12 megapixels first. Runs alternate; medians are printed; OUT
+gets standardise.json.
 """
 
 import argparse

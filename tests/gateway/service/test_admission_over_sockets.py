@@ -20,6 +20,10 @@ PHOTO = encode(np.full((64, 64, 3), 128, np.uint8), "png", 95)
 BIG = bytes(8_000_000)
 
 
+# A loaded machine may need longer than the first to get to the backend at all.
+DEADLINES = (0.3, 1.0, 4.0, 16.0)
+
+
 class House:
     """A gateway with its backend, each on a socket. waiting: its tickets."""
 
@@ -34,7 +38,7 @@ class House:
         return httpx.AsyncClient(base_url=self.url, timeout=60)
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():  # noqa: ASYNC110 - threads and sockets set no event of ours
                 await asyncio.sleep(0.005)
 
@@ -115,9 +119,12 @@ async def test_timeout_s_is_capped_and_travels_to_the_backend(house):
 
 
 async def test_a_deadline_is_answered_while_the_backend_hangs_and_the_backend_is_told_to_stop(house):
-    async with house() as it, it.client() as client, asyncio.timeout(20):
-        answer = await client.post("/v1/enhance?timeout_s=0.3", content=PHOTO)
-        assert (answer.status_code, answer.json()["type"]) == (504, "deadline-passed")
+    async with house() as it, it.client() as client, asyncio.timeout(60):
+        for timeout_s in DEADLINES:
+            answer = await client.post(f"/v1/enhance?timeout_s={timeout_s}", content=PHOTO)
+            assert (answer.status_code, answer.json()["type"]) == (504, "deadline-passed")
+            if it.backend.entered:
+                break
         await it.until(lambda: it.backend.left == 1)
         await it.until(lambda: it.waiting == 0)
         assert it.backend.entered == 1
@@ -126,10 +133,12 @@ async def test_a_deadline_is_answered_while_the_backend_hangs_and_the_backend_is
 async def test_a_deadline_is_answered_while_a_thread_is_stuck_and_its_ticket_stays_taken(house, fixed_finder):
     finder = fixed_finder(may_go_on=threading.Event())
     async with house(finder, workers=1, queue=0) as it, it.client() as client:
-        async with asyncio.timeout(20):
-            answer = await client.post("/v1/enhance?timeout_s=0.3", content=PHOTO)
-        assert (answer.status_code, answer.json()["type"]) == (504, "deadline-passed")
-        assert finder.entered.is_set()
+        for timeout_s in DEADLINES:
+            answer = await client.post(f"/v1/enhance?timeout_s={timeout_s}", content=PHOTO)
+            assert (answer.status_code, answer.json()["type"]) == (504, "deadline-passed")
+            if finder.entered.is_set():
+                break
+            await it.until(lambda: it.waiting == 0)
         assert it.waiting == 1
         assert (await client.post("/v1/enhance", content=PHOTO)).status_code == 429
         finder.may_go_on.set()

@@ -15,9 +15,7 @@ def test_a_rate_is_written_as_people_do(text):
     assert TypeAdapter(RateText).validate_python(text) == text
 
 
-@pytest.mark.parametrize(
-    "text", ["", "60", "often", "0/minute", "-1/minute", "1/minute;2/hour", "1/moon"]
-)
+@pytest.mark.parametrize("text", ["", "60", "often", "0/minute", "-1/minute", "1/minute;2/hour", "1/moon"])
 def test_a_rate_that_is_none_is_refused(text):
     with pytest.raises(ValidationError):
         TypeAdapter(RateText).validate_python(text)
