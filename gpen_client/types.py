@@ -68,8 +68,8 @@ class ModelInfo:
 class Restored:
     """A backend's answer.
 
-    pixels: as large as the picture that was sent, times `upscale`. engine, model: what really ran. faces: how
-    many were restored. batch_size: how many faces shared the network's run. timings_ms: milliseconds by stage.
+    pixels: as large as what was sent, times `upscale`. engine, model: what really ran. faces: how many were
+    restored. batch_size: how many faces shared the network's run. timings_ms: milliseconds by stage.
     """
 
     pixels: Pixels

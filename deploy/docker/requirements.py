@@ -2,8 +2,8 @@
 
 usage: requirements.py PYPROJECT [--without NAME]... [--extra NAME]...
 
-OpenCV comes as its headless build: the other one needs libGL, which slim images lack, and nothing here opens a
-window.
+OpenCV comes as its headless build: the other one needs libGL, which slim images lack, and nothing here opens
+a window.
 """
 
 import argparse

@@ -110,6 +110,30 @@ def test_an_overlay_renders_into_what_kubernetes_takes(overlay):
         _check_pod(pod, _volumes(documents) | ({"gpen-models"} if overlay == "podman" else set()))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+@pytest.mark.skipif(
+    shutil.which("checkov") is None, reason="checkov is not installed (it wants its own venv)"
+)
+def test_the_policy_checker_finds_nothing_that_is_not_justified(tmp_path):
+    for overlay in ("cpu", "gpu", "kserve"):
+        rendered = subprocess.check_output(["kubectl", "kustomize", str(KUBERNETES / "overlays" / overlay)])
+        (tmp_path / f"{overlay}.yaml").write_bytes(rendered)
+    shutil.copytree(DEPLOY / "docker", tmp_path / "docker")
+    command = [
+        "checkov",
+        "--skip-download",
+        "--compact",
+        "--quiet",
+        "--framework",
+        "kubernetes",
+        "dockerfile",
+    ]
+    done = subprocess.run([*command, "-d", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "Failed checks: 0" in done.stdout
+
+
 def _pods(documents: list[dict]) -> list[dict]:
     specs = [one["spec"]["template"]["spec"] for one in documents if one["kind"] in ("Deployment", "Job")]
     return specs + [one["spec"]["predictor"] for one in documents if one["kind"] == "InferenceService"]

@@ -590,6 +590,13 @@ async def test_a_status_is_one_error_with_the_backends_own_words(status, kind):
     assert getattr(caught.value, "status", status) == status
 
 
+async def test_a_500_of_what_stands_before_the_backend_is_a_backend_that_is_away():
+    """Ray Serve's proxy says so for a replica that died: another one may answer."""
+    async with mocked(lambda request: httpx.Response(500, text="Internal Server Error")) as client:
+        with pytest.raises(BackendUnavailable, match=r"answered 500$"):
+            await restore(client)
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": 7}', b'{"detail": "x"}', b"\xff" * 100])
 async def test_a_refusal_without_the_protocols_words_is_still_told(body):
     async with mocked(lambda request: httpx.Response(400, content=body)) as client:
