@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 
 from gpen_client.errors import (
     BackendBusy,
+    BackendCrashed,
     BackendError,
     BackendRejected,
     BackendTimeout,
@@ -50,8 +51,8 @@ class Attempts:
     async def run(self, call: Callable[[float], Awaitable[T]], timeout_s: float) -> T:
         """The result of `call(seconds left)`, which must be safe to repeat and raise BackendTimeout in time.
 
-        It is repeated only after BackendUnavailable, BackendBusy included: an answer that is nonsense would
-        be so again. Raises what the last attempt raised, or BreakerOpen.
+        It is repeated only after BackendUnavailable, BackendBusy included, and BackendCrashed: an answer that
+        is nonsense would be so again. Raises what the last attempt raised, or BreakerOpen.
         """
         deadline = time.monotonic() + timeout_s
         self._budget.earn()
@@ -61,8 +62,9 @@ class Attempts:
                 return await self._attempt(call, deadline - time.monotonic())
             except BreakerOpen:
                 raise
-            except BackendUnavailable as error:
-                wait_s = self._backoff.wait_s(attempt, error.retry_after)
+            except (BackendUnavailable, BackendCrashed) as error:
+                asked = error.retry_after if isinstance(error, BackendUnavailable) else None
+                wait_s = self._backoff.wait_s(attempt, asked)
                 in_time = wait_s is not None and time.monotonic() + wait_s < deadline
                 if wait_s is None or not in_time or attempt >= self._most or not self._budget.spend():
                     raise

@@ -1,14 +1,14 @@
 """What can go wrong between the gateway and a backend.
 
 BackendError
-├── BackendUnavailable      no connection, or 502 or 503 from the backend or what stands before it, or a 500
-│   │                       that is not in the protocol's form
+├── BackendUnavailable      no connection, or 502 or 503 from the backend or what stands before it
 │   ├── BackendBusy         its queue is full (429)
 │   └── BreakerOpen         its last calls failed, so it was not asked
 ├── BackendTimeout          no answer before the deadline
 ├── BackendRejected         it refuses this request (any other 4xx)
 │   └── ModelNotFound       it has no such model (404)
 └── BackendProtocolError    its answer is not one: garbage, another size, a 5xx
+    ├── BackendCrashed      a bare 500, without the protocol's own body
     └── WireError           bytes that are not Open Inference Protocol v2
 """
 
@@ -18,7 +18,7 @@ class BackendError(Exception):
 
 
 class BackendUnavailable(BackendError):
-    """No connection, or 503 from the backend, or 502 (Ray Serve: 500) from a proxy that cannot reach it.
+    """No connection, or 503 from the backend, or 502 from a proxy that cannot reach it.
 
     retry_after: seconds the backend asked to wait, where it did.
     """
@@ -54,6 +54,10 @@ class ModelNotFound(BackendRejected):
 
 class BackendProtocolError(BackendError):
     """The backend answered something that is not an answer to this request."""
+
+
+class BackendCrashed(BackendProtocolError):
+    """The backend broke off with a bare 500, as a proxy says of a replica that died: worth another try."""
 
 
 class WireError(BackendProtocolError):

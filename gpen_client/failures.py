@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from gpen_client.errors import (
     BackendBusy,
+    BackendCrashed,
     BackendError,
     BackendProtocolError,
     BackendRejected,
@@ -72,10 +73,12 @@ def refusal(backend: str, status: int, headers: Mapping[str, str], body: bytes) 
             return ModelNotFound(message, status)
         case 429:
             return BackendBusy(message, _retry_after(headers.get("Retry-After")))
-        # A proxy's word for a backend that it cannot reach; 500 without the protocol's own body is Ray
-        # Serve's, for a replica that died.
-        case 502 | 503 | 500 if status != 500 or not _told(body):
+        # 502 is a proxy's word for a backend that it cannot reach.
+        case 502 | 503:
             return BackendUnavailable(message, _retry_after(headers.get("Retry-After")))
+        # 500 without the protocol's own body is Ray Serve's proxy's, for a replica that died.
+        case 500 if not _told(body):
+            return BackendCrashed(message)
         case _ if 400 <= status < 500:
             return BackendRejected(message, status)
         case _:

@@ -8,6 +8,7 @@ import pytest
 from gpen_client.attempts import Attempts
 from gpen_client.errors import (
     BackendBusy,
+    BackendCrashed,
     BackendError,
     BackendProtocolError,
     BackendRejected,
@@ -22,6 +23,7 @@ from gpen_client.resilience import Backoff, Resilience
 pytestmark = pytest.mark.anyio
 
 AWAY = BackendUnavailable("away")
+CRASHED = BackendCrashed("a bare 500")
 FAILURES = [AWAY, BackendTimeout("late"), BackendProtocolError("nonsense"), WireError("garbage")]
 ANSWERS = [BackendBusy("full"), BackendRejected("no", 400), ModelNotFound("none", 404)]
 
@@ -56,7 +58,7 @@ async def fail(under: Attempts, error: BaseException, times: int = 1, timeout_s:
             await under.run(Backend([error] * 20), timeout_s)
 
 
-@pytest.mark.parametrize("error", [AWAY, BackendBusy("full"), BackendBusy("full", 0.01)])
+@pytest.mark.parametrize("error", [AWAY, CRASHED, BackendBusy("full"), BackendBusy("full", 0.01)])
 async def test_a_backend_that_is_away_or_busy_for_a_moment_is_not_noticed(error):
     backend = Backend([error, error])
     assert await attempts().run(backend, 60) == "restored"
@@ -103,7 +105,7 @@ async def test_all_calls_share_one_budget():
     assert 20 < len(backend.given) <= 20 + 20 * 0.5 + 2
 
 
-@pytest.mark.parametrize("error", FAILURES, ids=repr)
+@pytest.mark.parametrize("error", [*FAILURES, CRASHED], ids=repr)
 async def test_failures_open_the_breaker_and_then_nothing_is_sent(error):
     under = attempts(breaker_failures=3, attempts=1)
     await fail(under, error, times=2)
@@ -194,4 +196,4 @@ def test_every_error_is_one_that_these_tests_know():
     def below(kind: type) -> set[type]:
         return {kind}.union(*map(below, kind.__subclasses__()))
 
-    assert below(BackendError) == {BackendError, BreakerOpen} | {type(e) for e in FAILURES + ANSWERS}
+    assert below(BackendError) == {BackendError, BreakerOpen} | {type(e) for e in [*FAILURES, CRASHED, *ANSWERS]}

@@ -17,6 +17,7 @@ import pytest
 from gpen_client.client import GpenClient
 from gpen_client.errors import (
     BackendBusy,
+    BackendCrashed,
     BackendError,
     BackendProtocolError,
     BackendRejected,
@@ -590,11 +591,19 @@ async def test_a_status_is_one_error_with_the_backends_own_words(status, kind):
     assert getattr(caught.value, "status", status) == status
 
 
-async def test_a_500_of_what_stands_before_the_backend_is_a_backend_that_is_away():
+async def test_a_500_of_what_stands_before_the_backend_is_tried_again_and_then_told_as_one():
     """Ray Serve's proxy says so for a replica that died: another one may answer."""
-    async with mocked(lambda request: httpx.Response(500, text="Internal Server Error")) as client:
-        with pytest.raises(BackendUnavailable, match=r"answered 500$"):
+    asked = []
+
+    def crash(request):
+        asked.append(request)
+        return httpx.Response(500, text="Internal Server Error")
+
+    transport = httpx.MockTransport(crash)
+    async with GpenClient("http://backend", transport=transport, resilience=Resilience(attempts=2)) as client:
+        with pytest.raises(BackendCrashed, match=r"answered 500$"):
             await restore(client)
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": 7}', b'{"detail": "x"}', b"\xff" * 100])

@@ -131,7 +131,14 @@ def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(
     out = tmp_path / "out"
     command = [sys.executable, "-m", "gateway", "enhance", "in", "-o", "out", "--concurrency", "2"]
     with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs ignore Ctrl-C, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 60
         while not list(out.glob("*.png")):
