@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gpen_backend.layers import EPSILON, GAIN, SLOPE, EqualisedLinear, ModulatedConv, PixelNorm, fir
 from gpen_backend.network import EncoderBlock, Generator, StyledConv, ToRGB
+from gpen_backend.winograd import Winograd, pays, tile_for
 
 _LAYOUT = torch.channels_last
 
@@ -25,7 +26,8 @@ class FoldedGenerator(nn.Module):
     """A generator for inference on one device.
 
     size: side of input and output, px. dtype: of the maps and convolutions. one_by_one: the faces of a batch
-    run one after the other, which suits processors; else together, which suits GPUs.
+    run one after the other, wide layers by Winograd's filtering, which suits processors; else together and by
+    the library's own choice of algorithm, which suits GPUs.
     """
 
     def __init__(self, generator: Generator, dtype: torch.dtype, one_by_one: bool) -> None:
@@ -138,10 +140,16 @@ class _Styled(nn.Module):
         self.energy = _constant(weight.square().sum((-1, -2)))
         self.enlarges = conv.blur is not None
         side = resolution // 2 if self.enlarges else resolution
-        self.scales_weights = one_by_one and side**2 > 9 * out_channels
+        tile = tile_for(dtype) if one_by_one and not self.enlarges else 0
+        self.winograd = Winograd(tile, dtype, weight.device) if pays(tile, out_channels, side) else None
+        if self.winograd is not None:
+            weight = self.winograd.spread(weight)
+        elif self.enlarges:
+            weight = weight.transpose(0, 1)
+        numbers = weight.numel() // self.energy.numel()
+        self.scales_weights = one_by_one and side**2 > numbers * out_channels
         # What is scaled at every run is rounded only then.
-        kept = torch.float32 if self.scales_weights else dtype
-        self.weight = _constant(weight.transpose(0, 1) if self.enlarges else weight, kept)
+        self.weight = _constant(weight, torch.float32 if self.scales_weights else dtype)
         self.blur = _constant(_filters(out_channels, 4, weight.device), dtype) if self.enlarges else None
         bias = layer.activate.bias * GAIN
         self.bias = _constant(bias[:out_channels], dtype)
@@ -161,10 +169,15 @@ class _Styled(nn.Module):
 
     def _scaled(self, style: Tensor, gain: Tensor) -> Tensor:
         """The weights for the one face of `style` (1, in) and `gain` (1, out)."""
+        if self.winograd is not None:
+            return (self.weight * (style.T * gain)).to(self._dtype)
         factors = style.T * gain if self.enlarges else gain.T * style
         return (self.weight * factors[:, :, None, None]).to(self._dtype)
 
     def _convolved(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if self.winograd is not None:
+            made: Tensor = self.winograd(x, weight)
+            return made if bias is None else made.add_(bias[:, None, None])
         if self.blur is None:
             return F.conv2d(x, weight, bias, padding=1)
         y = F.conv_transpose2d(x, weight, stride=2)

@@ -8,6 +8,7 @@ import torch
 from gpen_backend.checkpoints import generator_from_state_dict
 from gpen_backend.fast import FoldedGenerator
 from gpen_backend.network import Generator
+from gpen_backend.winograd import Winograd
 
 DATA = Path(__file__).parents[1] / "data"
 SHARED = os.environ.get("GPEN_GATEWAY_SHARED")
@@ -96,3 +97,15 @@ def test_every_depth_is_folded(seed_weights, size):
     generator.requires_grad_(False)
     folded = FoldedGenerator(generator, torch.float32, True)
     np.testing.assert_allclose(run(folded, images(size)), run(generator, images(size)), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(("dtype", "levels"), [(torch.float32, 0.01), (torch.bfloat16, 2)])
+def test_wide_layers_are_convolved_in_tiles_and_mean_the_same(seed_weights, monkeypatch, dtype, levels):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    generator = Generator(32, narrow=0.5, style_dim=16, mlp_layers=2)
+    generator.load_state_dict(seed_weights(generator.state_dict()))
+    generator.requires_grad_(False)
+    folded = FoldedGenerator(generator, dtype, True)
+    assert any(isinstance(module, Winograd) for module in folded.modules())
+    error = np.abs(run(folded, images(32)) - run(generator, images(32)))
+    assert error.mean() * 127.5 < levels
