@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.faces.face import Face, best_first, reduced
+from gateway.faces.face import Face, best_first, sketched
 from gateway.faces.pose import pose_from_5
 from gpen_client.geometry import transform
 from gpen_client.types import Pixels
@@ -46,7 +46,7 @@ class YunetFinder:
         return best_first(faces, width, height)
 
     def _find_at(self, pixels: Pixels, side: int, min_score: float) -> list[Face]:
-        small, back = reduced(pixels, side)
+        small, back = sketched(pixels, side)
         if min(small.shape[:2]) < _SMALLEST_FACE:
             return []
         detector = self._detector()

@@ -156,7 +156,9 @@ def correct_light(
     else:
         corrected = retone(portrait, _change(lightness, local, clahe), plan.gamma)
     # Not every colour exists in every lightness: what came out is measured, not what was aimed at.
-    after = measure_light(cv2.cvtColor(corrected, cv2.COLOR_RGB2LAB)[..., 0], region)
+    x, y, width, height = cv2.boundingRect(region.astype(np.uint8))
+    seen = slice(y, y + height), slice(x, x + width)
+    after = measure_light(cv2.cvtColor(corrected[seen], cv2.COLOR_RGB2LAB)[..., 0], region[seen])
     return corrected, before, after, plan
 
 
