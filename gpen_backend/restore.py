@@ -53,10 +53,7 @@ def restore(image: Pixels, landmarks: Points | None, params: RestoreParams, engi
     """
     work = Work(image, landmarks, params)
     work = aligned(work, engine.size)
-    work = run_network(work, engine)
-    work = enlarged(work)
-    work = pasted(work)
-    return adjusted(work)
+    return finished(run_network(work, engine))
 
 
 def aligned(work: Work, size: int) -> Work:
@@ -85,6 +82,8 @@ def run_network(work: Work, engine: Engine) -> Work:
 
 def network_faces(work: Work) -> Sequence[Pixels]:
     """What the network is to be given of `work`, (S, S, 3) uint8 RGB each."""
+    if not work.faces:
+        return []
     return list(network_input(work.params.task, np.stack([face.pixels for face in work.faces])))
 
 
@@ -92,6 +91,11 @@ def with_restored(work: Work, batched: Batched) -> Work:
     """`work` with what the network made of `network_faces`, and how long they waited for it."""
     timings = {**work.timings_ms, "queue": batched.waited_ms, "network": batched.ran_ms}
     return replace(work, restored=batched.faces, batch_size=batched.batch_size, timings_ms=timings)
+
+
+def finished(work: Work) -> Work:
+    """What is left to do once the network has run: enlarge, paste, adjust."""
+    return adjusted(pasted(enlarged(work)))
 
 
 def enlarged(work: Work) -> Work:

@@ -5,6 +5,7 @@ Source: "Open Inference Protocol, inference REST" (kserve/open-inference-protoco
 
 import logging
 import time
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
 from starlette.requests import ClientDisconnect, Request
@@ -16,7 +17,7 @@ from gpen_backend.engines import Engine
 from gpen_backend.models import ModelNotReady, ModelStatus, UnknownModel
 from gpen_backend.problems import Problem
 from gpen_backend.requests import RestoreRequest, read_request
-from gpen_backend.restore import Work
+from gpen_backend.restore import Work, finished
 from gpen_backend.service import Deadline, Service
 from gpen_client.errors import WireError
 from gpen_client.tracing import note
@@ -98,15 +99,21 @@ async def _inferred(service: Service, name: str, request: Request, body: bytes, 
     asked = await service.on_pixels(lambda: read_request(body, length, service.settings))
     decode_ms = (time.perf_counter() - start) * 1000
     deadline = Deadline(arrived + asked.timeout_s if asked.timeout_s is not None else None)
-    engine, work = await service.restored(name, asked, deadline)
-    timings_ms = {"decode": decode_ms, **work.timings_ms}
-    metrics.restored(name, engine.name, len(work.restored), work.batch_size, timings_ms)
-    note({"gpen.batch_size": work.batch_size, **{f"gpen.stage.{k}_ms": v for k, v in timings_ms.items()}})
-    return await service.on_pixels(lambda: _answer(name, engine, work, asked, decode_ms), deadline)
+    engine, restored = await service.restored(name, asked, deadline)
+
+    def answer() -> tuple[Response, Work]:
+        work = finished(restored)
+        work = replace(work, timings_ms={"decode": decode_ms, **work.timings_ms})
+        return _answer(name, engine, work, asked), work
+
+    response, work = await service.on_pixels(answer, deadline)
+    metrics.restored(name, engine.name, len(work.restored), work.batch_size, work.timings_ms)
+    stages = {f"gpen.stage.{stage}_ms": milliseconds for stage, milliseconds in work.timings_ms.items()}
+    note({"gpen.batch_size": work.batch_size, **stages})
+    return response
 
 
-def _answer(name: str, engine: Engine, work: Work, asked: RestoreRequest, decode_ms: float) -> Response:
-    timings = {"decode": decode_ms, **work.timings_ms}
+def _answer(name: str, engine: Engine, work: Work, asked: RestoreRequest) -> Response:
     answer = InferResponse(
         model_name=name,
         model_version=_MODEL_VERSION,
@@ -117,7 +124,7 @@ def _answer(name: str, engine: Engine, work: Work, asked: RestoreRequest, decode
             "model": name,
             "faces": len(work.restored),
             "batch_size": work.batch_size,
-            **{f"{stage}_ms": round(milliseconds, 3) for stage, milliseconds in timings.items()},
+            **{f"{stage}_ms": round(milliseconds, 3) for stage, milliseconds in work.timings_ms.items()},
         },
     )
     headers, content = encode_response(answer, asked.binary)

@@ -6,7 +6,7 @@ Faces reach the network's thread through the batcher, so that requests share its
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from gpen_backend.problems import Problem
 from gpen_backend.requests import RestoreRequest
 from gpen_backend.restore import Work
 from gpen_backend.settings import BackendSettings
+from gpen_client.types import Pixels
 
 logger = logging.getLogger(__name__)
 
@@ -81,8 +82,9 @@ class Service:
         return await self._on(self._pixels, run, deadline)
 
     async def restored(self, name: str, request: RestoreRequest, deadline: Deadline) -> tuple[Engine, Work]:
-        """The picture of a request, restored by the model `name`, and the engine that ran.
+        """The faces of a request, restored by the model `name`, and the engine that ran.
 
+        What is left to do, `restore.finished`, belongs on the threads for pixels, with the answer's encoding.
         Raises UnknownModel, ModelNotReady, EngineError, Problem 400 or 503.
         """
         try:
@@ -95,10 +97,21 @@ class Service:
         if wanted not in (None, engine.size, KNOWN_MODELS[name].size):
             raise Problem(400, f"parameter 'inference_size' must be {engine.size}, the size of {name}")
         work = Work(request.image, request.landmarks, request.params)
-        work = await self.on_pixels(lambda: restore.aligned(work, engine.size), deadline)
-        if work.faces:
-            work = await self._run_network(engine, work, deadline)
-        return engine, await self.on_pixels(lambda: _finished(work), deadline)
+
+        def prepared() -> tuple[Work, Sequence[Pixels]]:
+            ready = restore.aligned(work, engine.size)
+            return ready, restore.network_faces(ready)
+
+        work, faces = await self.on_pixels(prepared, deadline)
+        if not faces:
+            return engine, work
+        try:
+            batched = await self._batcher.restored(engine, faces, deadline.at)
+        except QueueFull as error:
+            raise Problem(429, str(error)) from error
+        except TooLate as error:
+            raise Problem(503, str(error)) from error
+        return engine, restore.with_restored(work, batched)
 
     async def load_default(self) -> None:
         """Fetch the default model if need be, and load it. Where that fails, the model's status says why."""
@@ -130,17 +143,6 @@ class Service:
             self._batcher.prepare(engine, best)
         return engine
 
-    async def _run_network(self, engine: Engine, work: Work, deadline: Deadline) -> Work:
-        """The faces of `work` restored together with those of other requests."""
-        faces = await self.on_pixels(lambda: restore.network_faces(work), deadline)
-        try:
-            batched = await self._batcher.restored(engine, faces, deadline.at)
-        except QueueFull as error:
-            raise Problem(429, str(error)) from error
-        except TooLate as error:
-            raise Problem(503, str(error)) from error
-        return restore.with_restored(work, batched)
-
     async def _on(self, threads: ThreadPoolExecutor, run: Callable[[], Result], deadline: Deadline) -> Result:
         def start() -> Result:
             deadline.check()
@@ -158,11 +160,6 @@ def _warmed_up(engine: Engine) -> int:
         # It is the request's to fail, not the model's.
         logger.exception("%s %d px failed while it was warmed up", engine.name, engine.size)
         return 1
-
-
-def _finished(work: Work) -> Work:
-    """What is left to do once the network has run."""
-    return restore.adjusted(restore.pasted(restore.enlarged(work)))
 
 
 @asynccontextmanager

@@ -1,23 +1,18 @@
 """How quickly a kept result is answered.
 
-python tests/bench/cache.py [--repeats 200] [--out cache.json]
+./run bench cache [--repeats 200]
 
-A gateway on a real socket in this process, the classical engine, the haar finder, one caller. `miss` makes
-the result; `hit` finds it in memory, on disk, or in a Redis of its own (Debian: redis-server; left out where
-there is none); `304` is a hit whose caller has the picture already. Milliseconds as the caller sees them.
+A gateway on a real socket, the classical engine, one caller; 1000x800 JPEGs in, portraits as JPEG out. `miss`
+makes the result; `hit` finds it in memory, on disk, or in a Redis of its own (Debian: redis-server; left out
+where there is none); `304` is a hit whose caller has the picture already. Milliseconds as callers see them.
 """
 
 import argparse
-import json
-import os
-import platform
-import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -26,6 +21,8 @@ from statistics import median, quantiles
 
 import httpx
 import numpy as np
+from measured import hardware, keep
+from served import gateway
 
 from gateway.photo import encode
 
@@ -35,24 +32,21 @@ MISSES = 15
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=200)
-    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    print(f"{hardware()}; 1000x800 JPEG in, portrait of 896x896 JPEG out\n")
-    print(f"{'':28} {'median ms':>10} {'95 % ms':>10}")
-    measured = {}
+    machine, results = hardware(), {}
+    table: list[list[object]] = [["kept in", "what", "median, ms", "95 %, ms"]]
     for tier in ("memory", "disk", "redis"):
         with tempfile.TemporaryDirectory() as name, store(tier, Path(name)) as settings:
             if settings is None:
-                print(f"{tier:28} {'no redis-server':>21}")
                 continue
-            with gateway(Path(name), settings) as url, httpx.Client(base_url=url, timeout=60) as client:
+            with (
+                gateway(Path(name), GATEWAY_CACHE="on", **settings) as server,
+                httpx.Client(base_url=server.url, timeout=60) as client,
+            ):
                 for what, times in measure(client, given.repeats).items():
-                    measured[f"{tier}, {what}"] = row = told(times)
-                    print(
-                        f"{tier + ', ' + what:28} {row['median_ms']:10.2f} {row['p95_ms']:10.2f}", flush=True
-                    )
-    if given.out:
-        given.out.write_text(json.dumps({"hardware": hardware(), "measured": measured}, indent=1) + "\n")
+                    results[f"{tier}, {what}"] = times
+                    table.append([tier, what, f"{median(times):.1f}", f"{quantiles(times, n=20)[-1]:.1f}"])
+    keep("cache", results, table, machine)
 
 
 def measure(client: httpx.Client, repeats: int) -> dict[str, list[float]]:
@@ -81,10 +75,6 @@ def timed(call: Callable[[], object]) -> float:
     started = time.perf_counter()
     call()
     return (time.perf_counter() - started) * 1000
-
-
-def told(times: list[float]) -> dict[str, float]:
-    return {"median_ms": round(median(times), 3), "p95_ms": round(quantiles(times, n=20)[-1], 3)}
 
 
 def photo(number: int) -> bytes:
@@ -116,40 +106,6 @@ def redis_server(binary: str, folder: Path) -> Iterator[str]:
             time.sleep(0.01)
         yield f"redis://127.0.0.1:{port}/0"
         process.terminate()
-
-
-@contextmanager
-def gateway(folder: Path, settings: dict[str, str]) -> Iterator[str]:
-    environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "GPEN_"))},
-        "GATEWAY_FACE_FINDER": "haar",
-        "GPEN_BACKEND_ENGINE": "classical",
-        "GPEN_MODELS_DIR": str(folder),
-        "GATEWAY_DRAIN_S": "0",
-        **settings,
-    }
-    command = [sys.executable, "-m", "gateway", "serve", "--port", "0"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        for line in process.stderr:
-            if listening := re.search(r"running on (http://\S+)", line):
-                break
-        else:
-            sys.exit("the gateway did not start")
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        try:
-            yield listening[1]
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def hardware() -> str:
-    try:
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    model = found[1] if found else platform.processor()
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":

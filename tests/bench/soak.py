@@ -1,6 +1,6 @@
 """Whether the gateway's memory reaches a plateau.
 
-python tests/bench/soak.py [--requests 3000] [--callers 4] [--out soak.json]
+./run bench soak [--requests 3000] [--callers 4]
 
 Starts a gateway as people do (the backend inside, its classical engine, the haar finder, every cache small so
 that it fills), and sends it mixed requests: six formats, sizes from 60 to 1,200 px, portraits, whole photos,
@@ -15,18 +15,12 @@ import base64
 import io
 import itertools
 import json
-import os
-import platform
 import random
-import re
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,7 +28,9 @@ from typing import Any
 import httpx
 import numpy as np
 import psutil
+from measured import hardware, keep
 from PIL import Image
+from served import gateway
 
 READINGS = 30
 GROWTH, GROWTH_MB = 0.05, 10.0
@@ -48,58 +44,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--requests", type=int, default=3000)
     parser.add_argument("--callers", type=int, default=4)
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, gateway(Path(folder)) as (url, process):
-        result = asyncio.run(soak(url, process, given.requests, given.callers))
-    print(f"\n{json.dumps(result['statuses'])}; {result['seconds']:.0f} s on {result['machine']}")
-    print("plateau reached" if result["plateau"] else "NO PLATEAU", f"({result['judged']})")
-    if given.out:
-        given.out.write_text(json.dumps(result, indent=1) + "\n")
+    given, machine = parser.parse_args(), hardware()
+    with tempfile.TemporaryDirectory() as folder, gateway(Path(folder), **SETTINGS) as server:
+        result = asyncio.run(soak(server.url, server.process, given.requests, given.callers))
+    print(f"\n{json.dumps(result['statuses'])}; {result['judged']}")
+    readings = result["readings"]
+    levels = [readings[len(readings) * share // 4 - 1]["rss_mb"] for share in (1, 2, 3, 4)]
+    table = [["requests", "seconds", "RSS after a quarter, MB", "half", "three quarters", "all", "plateau"]]
+    told = "reached" if result["plateau"] else "NOT REACHED"
+    table.append([given.requests, f"{result['seconds']:.0f}", *levels, told])
+    keep("soak", result, table, machine)
     if result["failures"]:
         print(f"{result['failures']} answers were failures of the gateway")
     sys.exit(0 if result["plateau"] and not result["failures"] else 1)
 
 
-@contextmanager
-def gateway(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """A gateway's address and process."""
-    environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "GPEN_"))},
-        "GATEWAY_FACE_FINDER": "haar",
-        "GATEWAY_CACHE_DIR": str(folder / "results"),
-        "GATEWAY_CACHE_MEMORY_BYTES": "20000000",
-        "GATEWAY_CACHE_DISK_BYTES": "100000000",
-        "GATEWAY_MAX_BODY_BYTES": "8000000",
-        "GATEWAY_LOG_LEVEL": "error",
-        "GPEN_BACKEND_ENGINE": "classical",
-        "GPEN_MODELS_DIR": str(folder),
-    }
-    command = [sys.executable, "-c", SERVE]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            for line in process.stderr:
-                if listening := re.search(r"listening on (\d+)", line):
-                    break
-            else:
-                sys.exit("the gateway did not start")
-            threading.Thread(target=sys.stderr.writelines, args=(process.stderr,), daemon=True).start()
-            yield f"http://127.0.0.1:{listening[1]}", psutil.Process(process.pid)
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-# At log level `error` uvicorn does not tell its port.
-SERVE = """
-import socket, sys
-with socket.create_server(("127.0.0.1", 0)) as taken:
-    port = taken.getsockname()[1]
-print("listening on", port, file=sys.stderr, flush=True)
-sys.argv = ["gpen-gateway", "serve", "--port", str(port)]
-from gateway.cli import main
-main()
-"""
+# Caches so small that they fill.
+SETTINGS = {
+    "GATEWAY_CACHE": "on",
+    "GATEWAY_CACHE_MEMORY_BYTES": "20000000",
+    "GATEWAY_CACHE_DISK_BYTES": "100000000",
+    "GATEWAY_MAX_BODY_BYTES": "8000000",
+    "GATEWAY_FACE_FINDER": "haar",
+}
 
 
 async def soak(url: str, process: psutil.Process, requests: int, callers: int) -> dict[str, Any]:
@@ -109,12 +76,6 @@ async def soak(url: str, process: psutil.Process, requests: int, callers: int) -
     started = time.monotonic()
     print(f"{'requests':>9} {'RSS MB':>8} {'threads':>8} {'files':>6} {'s':>6}")
     async with httpx.AsyncClient(base_url=url, timeout=120) as client:
-        while True:
-            try:
-                await client.get("/readyz")
-                break
-            except httpx.ConnectError:
-                await asyncio.sleep(0.1)
         for part in range(READINGS):
             share = [next(mixture) for _ in range(requests * (part + 1) // READINGS - sum(statuses.values()))]
             waiting = iter(share)
@@ -139,8 +100,6 @@ async def soak(url: str, process: psutil.Process, requests: int, callers: int) -
             )
     plateau, judged = judge([reading["rss_mb"] for reading in readings])
     return {
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-        f"{psutil.virtual_memory().total / 1e9:.0f} GB, Python {platform.python_version()}",
         "seconds": time.monotonic() - started,
         "statuses": dict(sorted(statuses.items())),
         "plateau": plateau,

@@ -1,18 +1,15 @@
 """What standardising a photo costs, beside the article's recipe written plainly with the same face finder.
 
-GPEN_GATEWAY_SHARED=FOLDER python tests/bench/standardise.py [OUT] [--repeats 7]
+GPEN_GATEWAY_SHARED=FOLDER ./run bench standardise [--repeats 7]
 
 Both take the bytes of a JPEG to those of a PNG portrait (clahe=always, exposure=off). The baseline decodes
 all of it, resizes the whole photo (Lanczos), finds faces on that, crops, applies CLAHE and lets Pillow write
-the PNG. Each photo is enlarged or shrunk to 12 megapixels first. Runs alternate; medians are printed; OUT
-gets standardise.json.
+the PNG. Each photo is enlarged or shrunk to 12 megapixels first. Runs alternate; medians.
 """
 
 import argparse
 import io
-import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +17,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from measured import hardware, keep
 from PIL import Image
 
 from gateway.faces import FaceFinder
@@ -74,32 +72,27 @@ def twelve_megapixels(path: Path) -> bytes:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("out", nargs="?", default="out/bench")
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=7)
-    options = parser.parse_args()
-    shared = Path(os.environ["GPEN_GATEWAY_SHARED"])
+    repeats = parser.parse_args().repeats
+    shared, machine = Path(os.environ["GPEN_GATEWAY_SHARED"]), hardware()
     finder = YunetFinder(shared / "models" / "face_detection_yunet_2023mar.onnx")
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; {MEGAPIXELS} megapixels")
-    print(f"{'photo':14}{'plain ms':>10}{'ours ms':>10}{'ratio':>8}{'difference':>12}")
-    rows = []
+    rows: list[dict[str, float]] = []
+    table: list[list[object]] = [["photo", "plain, ms", "ours, ms", "times faster", "difference, of 255"]]
     for name in PHOTOS:
         data = twelve_megapixels(shared / "portraits" / name)
-        runs = [
-            (timed(plain_recipe, data, finder), timed(ours, data, finder)) for _ in range(options.repeats)
-        ]
-        plain, own = (statistics.median(run[side][0] for run in runs) for side in (0, 1))
+        runs = [(timed(plain_recipe, data, finder), timed(ours, data, finder)) for _ in range(repeats + 1)]
+        plain, own = (statistics.median(run[side][0] for run in runs[1:]) for side in (0, 1))
         difference = float(np.abs(runs[0][0][1].astype(int) - runs[0][1][1]).mean())
-        row = {"photo": name, "plain_ms": plain, "ours_ms": own, "ratio": plain / own, "mad": difference}
-        rows.append(row)
-        print(f"{name:14}{plain:10.0f}{own:10.0f}{plain / own:8.1f}{difference:12.2f}")
-    ratio = statistics.median(row["ratio"] for row in rows)
-    difference = statistics.median(row["mad"] for row in rows)
-    print(f"median ratio {ratio:.1f}, median difference {difference:.2f} of 255")
-    out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
-    summary = {"rows": rows, "ratio": ratio, "mad": difference}
-    (out / "standardise.json").write_text(json.dumps(summary, indent=1))
+        rows.append({"plain": plain, "ours": own, "ratio": plain / own, "difference": difference})
+        table.append([name, *written(rows[-1])])
+    middle = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+    table.append(["median", *written(middle)])
+    keep("standardise", {"rows": rows, "median": middle}, table, machine)
+
+
+def written(row: dict[str, float]) -> list[str]:
+    return [f"{row['plain']:.0f}", f"{row['ours']:.0f}", f"{row['ratio']:.1f}", f"{row['difference']:.2f}"]
 
 
 if __name__ == "__main__":

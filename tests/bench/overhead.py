@@ -1,0 +1,163 @@
+"""What the gateway costs beside the work on pixels, and whether that grows with the callers.
+
+./run bench overhead [--requests 40] [--callers 1,4,16,64] [--starts 5]
+
+Whole processes over real sockets, the classical engine; a 1200 px JPEG in, a JPEG portrait out. `pixels` is
+what the answer's Server-Timing names: decoding, finding faces, framing, light, alignment, network, pasting,
+encoding. `own` is the caller's time less that: HTTP on both sides, the form, admission, threads, linkage, the
+wire to the backend, the report. With more callers than cores pixels wait for each other, so there the
+processors' time for each request says what grows and what does not. `kept` are requests that the cache
+answers, with no work on pixels at all.
+"""
+
+import argparse
+import asyncio
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import cv2
+import httpx
+from measured import hardware, keep
+from served import Server, both, gateway
+from skimage import data
+
+from gateway.photo import encode
+
+SIDE = 1200
+# Of Server-Timing: all but the wire's own steps and the sum.
+NOT_PIXELS = {"total", "backend", "cache", "gpen_decode", "gpen_queue"}
+Servers = Callable[..., AbstractContextManager[list[Server]]]
+
+
+@contextmanager
+def embedded(folder: Path, **settings: str):
+    with gateway(folder, **settings) as server:
+        yield [server]
+
+
+FORMS: dict[str, Servers] = {"embedded": embedded, "separate": both}
+
+
+def photo() -> bytes:
+    return encode(cv2.resize(data.astronaut(), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC), "jpeg", 90)
+
+
+def form(picture: bytes) -> tuple[bytes, dict[str, str]]:
+    """`picture` as browsers send it: body and headers, made once so that no caller's time is in them."""
+    request = httpx.Request("POST", "http://gateway", files={"image": ("a.jpg", picture)})
+    return request.read(), {"Content-Type": request.headers["Content-Type"]}
+
+
+def ask(client: HTTPConnection, body: bytes, headers: dict[str, str]) -> float:
+    """Send one request. Returns the milliseconds that its pixels took."""
+    client.request("POST", "/v1/enhance", body, headers)
+    answer = client.getresponse()
+    answer.read()
+    assert answer.status == 200, answer.status
+    stages = re.findall(r"([\w.-]+);dur=([\d.]+)", answer.headers["Server-Timing"])
+    return sum(float(took) for name, took in stages if name not in NOT_PIXELS)
+
+
+def one_caller(servers: Servers, requests: int, picture: bytes) -> dict[str, Any]:
+    """Wall, pixels and the rest of each request, ms."""
+    rows, sent = [], form(picture)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        servers(Path(folder)) as running,
+        closing(HTTPConnection(urlsplit(running[0].url).netloc)) as client,
+    ):
+        for number in range(requests + 5):
+            started = time.perf_counter()
+            on_pixels = ask(client, *sent)
+            wall = (time.perf_counter() - started) * 1000
+            if number >= 5:
+                rows.append((wall, on_pixels, wall - on_pixels))
+    walls, pixels, own = zip(*rows, strict=True)
+    return {"wall_ms": walls, "pixels_ms": pixels, "own_ms": own}
+
+
+async def many_callers(
+    running: list[Server], callers: int, requests: int, picture: bytes
+) -> dict[str, float]:
+    """Requests a second and processor milliseconds for each of them."""
+    limits = httpx.Limits(max_connections=callers)
+    async with httpx.AsyncClient(base_url=running[0].url, timeout=120, limits=limits) as client:
+
+        async def caller(count: int) -> None:
+            for _ in range(count):
+                answer = await client.post("/v1/enhance", content=picture)
+                assert answer.status_code == 200, answer.text
+
+        await caller(2)
+        busy, started = sum(server.cpu_s() for server in running), time.perf_counter()
+        each = -(-requests // callers)
+        await asyncio.gather(*(caller(each) for _ in range(callers)))
+        took = time.perf_counter() - started
+        busy = sum(server.cpu_s() for server in running) - busy
+    return {"per_s": each * callers / took, "cpu_ms": busy * 1000 / (each * callers)}
+
+
+def by_callers(servers: Servers, callers: list[int], requests: int, picture: bytes, **settings: str):
+    with tempfile.TemporaryDirectory() as folder, servers(Path(folder), **settings) as running:
+        return [asyncio.run(many_callers(running, count, requests, picture)) for count in callers]
+
+
+def starts(servers: Servers, count: int) -> list[float]:
+    """Seconds from the start of the first process until all are ready, the backend first."""
+    times = []
+    for _ in range(count):
+        with tempfile.TemporaryDirectory() as folder, servers(Path(folder)) as running:
+            times.append(sum(server.ready_s for server in running))
+    return times
+
+
+def p95(values: list[float]) -> float:
+    return statistics.quantiles(values, n=20)[-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--requests", type=int, default=40)
+    parser.add_argument("--callers", default="1,4,16,64")
+    parser.add_argument("--starts", type=int, default=5)
+    asked = parser.parse_args()
+    told = hardware()
+    picture = photo()
+    callers = [int(count) for count in asked.callers.split(",")]
+    results: dict[str, Any] = {}
+    table: list[list[object]] = [
+        ["backend", "start to ready, s", "a request, ms", "of it pixels, ms", "own, ms", "own, 95 %, ms"]
+    ]
+    for form, servers in FORMS.items():
+        ready, alone = starts(servers, asked.starts), one_caller(servers, asked.requests, picture)
+        results[form] = {"ready_s": ready, **alone}
+        middle = {name: f"{statistics.median(values):.1f}" for name, values in alone.items()}
+        table.append(
+            [form, f"{statistics.median(ready):.2f}", middle["wall_ms"], middle["pixels_ms"],
+             middle["own_ms"], f"{p95(list(alone['own_ms'])):.1f}"]
+        )  # fmt: skip
+        print(table[-1])
+    keep("overhead", results, table, told)
+    measured = {
+        form: by_callers(servers, callers, asked.requests * 2, picture) for form, servers in FORMS.items()
+    }
+    measured["kept"] = by_callers(embedded, callers, asked.requests * 20, picture, GATEWAY_CACHE="on")
+    table = [["callers", *(f"{kind}, {unit}" for kind in measured for unit in ("requests/s", "CPU ms each"))]]
+    for row, count in enumerate(callers):
+        cells = [(kind[row]["per_s"], kind[row]["cpu_ms"]) for kind in measured.values()]
+        table.append([count, *(f"{value:.1f}" for pair in cells for value in pair)])
+    keep("callers", measured, table, told)
+
+
+if __name__ == "__main__":
+    main()
