@@ -7,11 +7,12 @@ from pydantic import ValidationError
 
 from gateway import __version__
 from gateway.app import create_app
-from gateway.checkpoints import models
+from gateway.commands.checkpoints import models
 from gateway.commands.enhance import enhance, preprocess
 from gateway.commands.evaluate import evaluate
-from gateway.keys import keys
-from gateway.misconfigured import refuse, settings_or_exit
+from gateway.commands.keys import keys
+from gateway.commands.misconfigured import finder_or_exit, refuse, settings_or_exit
+from gateway.faces import make_finder
 from gateway.service.keys import KeysUnusable
 from gateway.service.server import serve as run_server
 
@@ -30,8 +31,11 @@ def serve(host: str | None, port: int | None) -> None:
     settings = settings_or_exit()
     given = {"host": host or settings.server.host, "port": settings.server.port if port is None else port}
     server = settings.server.model_copy(update=given)
+    with finder_or_exit():
+        # Before the server starts, which would tell of a failure by a trace.
+        finder = make_finder(settings.faces.face_finder, settings.faces.models_dir)
     try:
-        app = create_app(settings)
+        app = create_app(settings, finder=finder)
     except KeysUnusable as error:
         click.echo(f"gpen-gateway: GATEWAY_KEYS_FILE: {error}; see `gpen-gateway keys make`", err=True)
         sys.exit(2)
@@ -60,7 +64,7 @@ def backend(host: str | None, port: int | None) -> None:
 )
 def demo(folder: str, image: str | None) -> None:
     """Start a gateway, enhance a portrait over HTTP, and save what came of it."""
-    from gateway.demo import run_demo
+    from gateway.commands.demo import run_demo
 
     run_demo(folder, image)
 

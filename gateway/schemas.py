@@ -1,6 +1,6 @@
-"""The report of a request, and the other JSON answers."""
+"""The report of a request, and the other JSON answers; those of a batch are in `gateway.batch.schemas`."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,11 +12,13 @@ from gateway.standardise.quality import Quality
 from gpen_client.resilience import BreakerState
 
 
-class _Schema(BaseModel):
+class Schema(BaseModel):
+    """What all of them have in common: once made they stay as they are."""
+
     model_config = ConfigDict(frozen=True)
 
 
-class PoseReport(_Schema):
+class PoseReport(Schema):
     """Degrees; all zero looks into the camera."""
 
     yaw: float = Field(description="Positive to the picture's left.")
@@ -29,7 +31,7 @@ class PoseReport(_Schema):
         return cls(yaw=round(pose.yaw, 1), pitch=round(pose.pitch, 1), roll=round(pose.roll, 1))
 
 
-class FaceReport(_Schema):
+class FaceReport(Schema):
     """A face, in pixels of the upright input."""
 
     landmarks5: list[tuple[float, float]] = Field(
@@ -50,7 +52,7 @@ class FaceReport(_Schema):
         )
 
 
-class PortraitReport(_Schema):
+class PortraitReport(Schema):
     """Where the portrait lies in the photo."""
 
     matrix: list[list[float]] = Field(description="2x3: upright input pixels to portrait pixels.")
@@ -74,7 +76,7 @@ class PortraitReport(_Schema):
         )
 
 
-class LightMeasures(_Schema):
+class LightMeasures(Schema):
     """Lightness around the face, L of LAB scaled to 0..255."""
 
     mean: float
@@ -93,21 +95,21 @@ class LightMeasures(_Schema):
         )
 
 
-class ExposureReport(_Schema):
+class ExposureReport(Schema):
     """The exposure compensation."""
 
     direction: str = Field(description="`raised`, `lowered` or `none`.")
     gamma: float = Field(description="Of the tone curve on L, 0.4 to 2.5; 1 changes nothing.")
 
 
-class ClaheReport(_Schema):
+class ClaheReport(Schema):
     """The local contrast correction."""
 
     weight: float = Field(description="How much of CLAHE's result was taken, 0 to 1.")
     clip_limit: float
 
 
-class LightReport(_Schema):
+class LightReport(Schema):
     """What the light was, what was done, what it is now."""
 
     before: LightMeasures
@@ -127,7 +129,7 @@ class LightReport(_Schema):
         )
 
 
-class QualityReport(_Schema):
+class QualityReport(Schema):
     """How good the face was before anything was corrected, at the network's own scale."""
 
     interocular_px: float | None = Field(description="Between the eyes in the photo as it came, px.")
@@ -145,7 +147,7 @@ class QualityReport(_Schema):
         )
 
 
-class RuleReport(_Schema):
+class RuleReport(Schema):
     """One linked parameter."""
 
     face: int = Field(description="Which of `faces` it is about.")
@@ -179,7 +181,7 @@ class LeftAloneReport(FaceReport):
         return cls(**dict(FaceReport.of(face)), reason=reason)
 
 
-class PreprocessReport(_Schema):
+class PreprocessReport(Schema):
     """Everything that standardising found and did."""
 
     finder: str = Field(description="The face finder: `fan`, `yunet` or `haar`.")
@@ -203,7 +205,7 @@ class EnhanceReport(PreprocessReport):
     model: str
 
 
-class PreprocessAnswer(_Schema):
+class PreprocessAnswer(Schema):
     """A portrait in JSON."""
 
     image_base64: str
@@ -211,7 +213,7 @@ class PreprocessAnswer(_Schema):
     report: PreprocessReport
 
 
-class EnhanceAnswer(_Schema):
+class EnhanceAnswer(Schema):
     """An enhanced picture in JSON."""
 
     image_base64: str
@@ -219,13 +221,13 @@ class EnhanceAnswer(_Schema):
     report: EnhanceReport
 
 
-class ArticleAnswer(_Schema):
+class ArticleAnswer(Schema):
     """The answer of the article's `/preprocess`."""
 
     image_base64: str = Field(description="The portrait as PNG.")
 
 
-class ModelReport(_Schema):
+class ModelReport(Schema):
     """A model of the backend."""
 
     name: str
@@ -237,21 +239,21 @@ class ModelReport(_Schema):
     reason: str | None = Field(None, description="Why it is not ready.")
 
 
-class ModelsAnswer(_Schema):
+class ModelsAnswer(Schema):
     """What the backend can run."""
 
     default: str | None
     models: list[ModelReport]
 
 
-class HealthAnswer(_Schema):
+class HealthAnswer(Schema):
     """The gateway is alive."""
 
     status: str = "ok"
     version: str
 
 
-class ReadyAnswer(_Schema):
+class ReadyAnswer(Schema):
     """The gateway can serve."""
 
     status: str = "ready"
@@ -271,7 +273,7 @@ def _left_out(schema: dict[str, Any]) -> None:
     schema.update(next(way for way in schema.pop("anyOf") if way != {"type": "null"}))
 
 
-class WrongParameter(_Schema):
+class WrongParameter(Schema):
     """A parameter and what is wrong with it."""
 
     parameter: str
@@ -289,48 +291,3 @@ class Problem(BaseModel):
     errors: list[WrongParameter] | None = Field(
         None, description="The parameters that are wrong, each with why.", json_schema_extra=_left_out
     )
-
-
-class BatchPicture(_Schema):
-    """A file of a batch that was enhanced."""
-
-    index: int = Field(description="Its place among the files that were sent, from 0.")
-    name: str
-    status: Literal[200] = 200
-    image_base64: str
-    media_type: str
-    report: EnhanceReport
-
-
-class BatchFile(_Schema):
-    """The same in the `report.ndjson` of a ZIP. file: the picture's name in the archive."""
-
-    index: int
-    name: str
-    status: Literal[200] = 200
-    file: str
-    media_type: str
-    report: EnhanceReport
-
-
-class BatchFailure(_Schema):
-    """A file of a batch that could not be enhanced."""
-
-    index: int = Field(description="Its place among the files that were sent, from 0.")
-    name: str
-    status: int
-    problem: Problem
-
-
-class BatchSummary(_Schema):
-    """What became of a batch."""
-
-    done: int
-    failed: int
-    ms: int = Field(description="Milliseconds since the upload was complete.")
-
-
-class BatchEnd(_Schema):
-    """The last line of a batch; without it the answer was broken off."""
-
-    summary: BatchSummary

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 from gateway.batch.entries import Entry
+from gateway.batch.schemas import BatchEnd, BatchFailure, BatchFile, BatchPicture, BatchSummary
 from gateway.enhance import Enhanced
 from gateway.names import suffix_for
-from gateway.schemas import BatchEnd, BatchFailure, BatchFile, BatchPicture, BatchSummary, Problem
+from gateway.schemas import Problem
 
 NDJSON = "application/x-ndjson"
 ZIP = "application/zip"

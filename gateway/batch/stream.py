@@ -11,8 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.batch.entries import Entry
 from gateway.batch.lines import Answer, Outcome
+from gateway.batch.schemas import BatchSummary
 from gateway.enhance import Enhanced
-from gateway.schemas import BatchSummary
 from gateway.service.tasks import gathered
 from gateway.service.threads import PixelThreads
 

@@ -1,1 +1,1 @@
-"""Commands that work on people's files, for the console."""
+"""The commands of the console: each reads its options, does its work, and says how it went."""

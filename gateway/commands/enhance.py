@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from gateway.commands.inputs import Clash, Job, NothingFound, find, plan
 from gateway.commands.manifest import Manifest, ManifestUnusable
+from gateway.commands.misconfigured import finder_or_exit, settings_or_exit
 from gateway.commands.remote import GatewayGone, Refused, at_url, embedded, made_by
 from gateway.commands.select import Due, Selection, select
 from gateway.commands.work import Route, Tally, Worker
-from gateway.misconfigured import settings_or_exit
 from gateway.params import EnhanceParams, PreprocessParams
 from gateway.upload import invalid_parameters
 
@@ -127,7 +127,7 @@ def _run(path: str, model: type[PreprocessParams], wishes: Wishes) -> None:
     client = at_url(wishes.url, wishes.api_key) if wishes.url else embedded(settings_or_exit())
     run = _Run(Route(path, wishes.fields), params, wishes, jobs)
     try:
-        with ExitStack() as stack:
+        with finder_or_exit(), ExitStack() as stack:
             if not wishes.dry_run:
                 stack.enter_context(_locked(wishes.out))
             asyncio.run(run.all(client))

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gateway.commands.inputs import Found, NothingFound, find
+from gateway.commands.misconfigured import finder_or_exit, settings_or_exit
 from gateway.commands.remote import GatewayGone, Refused, at_url, embedded, made_by
 from gateway.errors import GatewayError
 from gateway.evaluate.asking import Gateway, Unusable
@@ -22,7 +23,6 @@ from gateway.evaluate.experiment import PhotoOutcome, SharpOutcome, photo_outcom
 from gateway.evaluate.fidelity import Perceptual, PerceptualUnavailable
 from gateway.evaluate.report import page
 from gateway.evaluate.summary import document
-from gateway.misconfigured import settings_or_exit
 from gateway.params import EnhanceParams
 from gateway.service.tasks import gathered
 from gateway.settings import Settings
@@ -114,7 +114,8 @@ def evaluate(**options: object) -> None:
         raise click.UsageError(str(error)) from error
     client = at_url(wishes.url, wishes.api_key) if wishes.url else embedded(_uncached(settings_or_exit()))
     try:
-        broken = asyncio.run(_run(client, wishes, photos, sharp))
+        with finder_or_exit():
+            broken = asyncio.run(_run(client, wishes, photos, sharp))
     except KeyboardInterrupt:
         click.echo("interrupted; no report was written", err=True)
         sys.exit(_INTERRUPTED)

@@ -94,7 +94,7 @@ def reduced(pixels: Pixels, side: int) -> tuple[Pixels, Matrix]:
 
 
 def sketched(pixels: Pixels, side: int) -> tuple[Pixels, Matrix]:
-    """As `reduced`, in a fifth of its time: whole blocks are averaged, what is left to shrink is interpolated.
+    """As `reduced`, in a fifth of its time: whole blocks are averaged, and what is then left is interpolated.
 
     Slightly grainy, which convolutional detectors do not mind and cascades do.
     """

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.batch.entries import Entry, entries_of
 from gateway.batch.lines import NDJSON, ZIP, Answer, NdjsonAnswer, Outcome, ZipAnswer
+from gateway.batch.schemas import BatchEnd, BatchFailure, BatchPicture
 from gateway.batch.spool import BatchLimits, Spooled, spool
 from gateway.batch.stream import BatchResponse, Work
 from gateway.enhance import Enhanced
@@ -23,7 +24,6 @@ from gateway.gateway import Gateway
 from gateway.negotiation import preferred
 from gateway.openapi import UPLOAD_ERRORS, batch_body, error_responses
 from gateway.params import EnhanceParams
-from gateway.schemas import BatchEnd, BatchFailure, BatchPicture
 from gateway.service.admission import Ticket
 from gateway.service.middleware import request_id
 from gateway.service.problem import defect, problem_of

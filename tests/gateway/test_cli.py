@@ -51,6 +51,26 @@ def test_a_wrong_setting_is_named_and_ends_the_command(command, variable, value)
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize(
+    "command", [["serve", "--port", "0"], ["enhance", "a.png", "-o", "out"], ["evaluate", ".", "-o", "out"]]
+)
+def test_a_face_finder_without_its_weights_ends_the_command_with_a_sentence(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"no picture is looked at")
+    # Nothing listens there.
+    status, text = run(
+        *command,
+        GATEWAY_FACE_FINDER="yunet",
+        GPEN_MODELS_DIR=str(tmp_path / "none"),
+        GPEN_BACKEND_ENGINE="classical",
+        https_proxy="http://127.0.0.1:9",
+    )
+    assert status == 2
+    assert "'yunet' lacks its weights" in text
+    assert "GATEWAY_FACE_FINDER=auto" in text
+    assert "Traceback" not in text
+
+
 def test_a_port_that_is_none_is_refused():
     status, text = run("serve", "--port", "70000")
     assert status == 2

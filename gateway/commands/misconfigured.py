@@ -1,11 +1,14 @@
-"""What a command says where the environment makes no settings."""
+"""What a command says where the environment makes no gateway."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import click
 from pydantic import ValidationError
 
+from gateway.faces import FinderUnavailable
 from gateway.settings import Settings
 
 
@@ -20,6 +23,16 @@ def settings_or_exit() -> Settings:
     except ValidationError as error:
         refuse(error)
     return settings
+
+
+@contextmanager
+def finder_or_exit() -> Iterator[None]:
+    """Where the face finder that was asked for cannot run in the block, the command ends and says why."""
+    try:
+        yield
+    except FinderUnavailable as error:
+        click.echo(f"gpen-gateway: {error}", err=True)
+        sys.exit(2)
 
 
 def refuse(error: ValidationError) -> NoReturn:

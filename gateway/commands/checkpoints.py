@@ -8,7 +8,7 @@ import click
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from gateway.misconfigured import refuse
+from gateway.commands.misconfigured import refuse
 from gateway.params import ModelName
 
 if TYPE_CHECKING:
