@@ -36,6 +36,12 @@ class CachedEnhancer:
     ) -> Enhanced:
         """As `Enhancer.enhance`; the result tells its `etag`, and whether it was kept from before."""
         timings = Timings()
+        if not self._cache.on:
+            made, key = await asyncio.gather(
+                self._enhancer.enhance(data, params, request_id, deadline, accepted),
+                self._key(data, params, deadline, accepted),
+            )
+            return replace(made, etag=key[:32])
         key = await self._key(data, params, deadline, accepted)
         asked_first = False
 
@@ -49,9 +55,6 @@ class CachedEnhancer:
             await self._cache.put(key, head, image)
             return replace(made, cache="miss")
 
-        if not self._cache.on:
-            made = await self._enhancer.enhance(data, params, request_id, deadline, accepted)
-            return replace(made, etag=key[:32])
         while True:
             try:
                 return replace(await self._flights.run(key, make), etag=key[:32])

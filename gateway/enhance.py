@@ -192,7 +192,7 @@ class Enhancer:
                 return from_stored(head, pixels), head["own_format"], "hit"
         portrait, own_format = await self._threads.run(self._standardise, data, params, timings)
         head, pixels = to_stored(portrait)
-        await self._cache.put(key, {**head, "own_format": own_format}, pixels)
+        self._cache.put_soon(key, {**head, "own_format": own_format}, pixels)
         return portrait, own_format, "miss"
 
     def _standardise(

@@ -82,9 +82,8 @@ def run_network(work: Work, engine: Engine) -> Work:
 
 def network_faces(work: Work) -> Sequence[Pixels]:
     """What the network is to be given of `work`, (S, S, 3) uint8 RGB each."""
-    if not work.faces:
-        return []
-    return list(network_input(work.params.task, np.stack([face.pixels for face in work.faces])))
+    task = work.params.task
+    return [network_input(task, face.pixels[np.newaxis])[0] for face in work.faces]
 
 
 def with_restored(work: Work, batched: Batched) -> Work:

@@ -2,14 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from gateway.cache.entry import Corrupt, pack, unpack
 
 logger = logging.getLogger(__name__)
 
 _MOST_WRITING = 32
+# Bytes whose digest takes half a millisecond.
+_LARGE = 1 << 19
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Store(Protocol):
@@ -51,7 +56,7 @@ class Cache:
             if entry is None:
                 continue
             try:
-                found = unpack(key, entry)
+                found = await _off_loop(len(entry), unpack, key, entry)
             except Corrupt as error:
                 logger.warning("a damaged entry was dropped from the %s cache: %s", tier.name, error)
                 await tier.drop(key)
@@ -65,21 +70,37 @@ class Cache:
         """Keeps `head` and `body` under `key`: in the nearest tier at once, in the others soon."""
         if not self._tiers:
             return
-        entry = pack(key, head, body)
+        entry = await _off_loop(len(body), pack, key, head, body)
         nearest, *others = self._tiers
         await nearest.put(key, entry)
+        if others:
+            self._soon(_put_all(others, key, entry))
+
+    def put_soon(self, key: str, head: Mapping[str, Any], body: bytes) -> None:
+        """As `put`, without waiting for any tier: for what nobody asks for in the next moment."""
+        self._soon(self.put(key, head, body))
+
+    def _soon(self, writing: Coroutine[Any, Any, None]) -> None:
         # A medium that does not keep up costs entries, not memory.
-        if others and len(self._writing) < _MOST_WRITING:
-            writing = asyncio.create_task(_put_all(others, key, entry))
-            self._writing.add(writing)
-            writing.add_done_callback(self._writing.discard)
+        if len(self._writing) >= _MOST_WRITING:
+            writing.close()
+            return
+        task = asyncio.create_task(writing)
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
 
     async def close(self) -> None:
         """Writes what is left to write and lets go of all media."""
-        if self._writing:
+        # What is put soon has further tiers to be written to in its turn.
+        while self._writing:
             await asyncio.wait(self._writing)
         for tier in self._tiers:
             await tier.close()
+
+
+async def _off_loop(size: int, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `work` returns, on a thread where its digest of `size` bytes takes longer than to get there."""
+    return await asyncio.to_thread(work, *args, **kwargs) if size > _LARGE else work(*args, **kwargs)
 
 
 async def _put_all(tiers: Sequence[Store], key: str, entry: bytes) -> None:

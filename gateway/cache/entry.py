@@ -25,15 +25,15 @@ def pack(key: str, head: Mapping[str, Any], body: bytes) -> bytes:
 def unpack(key: str, entry: bytes) -> tuple[dict[str, Any], bytes]:
     """Head and body of the `entry` that was kept under `key`. Raises Corrupt."""
     start = len(_MAGIC) + _DIGEST_BYTES
-    content = entry[start:]
+    content = memoryview(entry)[start:]
     if entry[: len(_MAGIC)] != _MAGIC or _digest(key, content) != entry[len(_MAGIC) : start]:
         raise Corrupt("the entry's digest does not fit its key and content")
     (length,) = _LENGTH.unpack_from(content)
-    head = json.loads(content[_LENGTH.size : _LENGTH.size + length])
-    return head, content[_LENGTH.size + length :]
+    body = _LENGTH.size + length
+    return json.loads(bytes(content[_LENGTH.size : body])), bytes(content[body:])
 
 
-def _digest(key: str, content: bytes) -> bytes:
+def _digest(key: str, content: bytes | memoryview) -> bytes:
     # With the key in it, no medium that mixes entries up can answer one request with another's picture.
     digest = hashlib.sha256(key.encode())
     digest.update(content)

@@ -55,13 +55,14 @@ def retone(pixels: Pixels, local: NDArray[np.float32] | None, gamma: float) -> P
     out = np.empty_like(pixels)
     for top in range(0, len(pixels), _ROWS):
         rows = slice(top, top + _ROWS)
-        lab = cv2.cvtColor(pixels[rows].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-        lightness = lab[..., 0] / np.float32(100)
+        unit = np.multiply(pixels[rows], np.float32(1 / 255), dtype=np.float32)
+        lab = np.asarray(cv2.cvtColor(unit, cv2.COLOR_RGB2LAB), np.float32)
+        step = lab[..., 0] * np.float32((_STEPS - 1) / 100)
         if local is not None:
-            lightness = lightness + local[rows] / np.float32(255)
-        step = np.rint(np.clip(lightness, 0, 1) * (_STEPS - 1)).astype(np.uint16)
-        lab[..., 0] = table[step]
-        lab[..., 1:] = lab[..., 1:] * chroma[step][..., np.newaxis]
-        rgb = cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
-        out[rows] = np.rint(np.clip(rgb, 0, 1) * 255)
+            step += local[rows] * np.float32((_STEPS - 1) / 255)
+        index = np.rint(np.clip(step, 0, _STEPS - 1)).astype(np.intp)
+        lab[..., 0] = np.take(table, index)
+        lab[..., 1:] *= np.take(chroma, index)[..., np.newaxis]
+        rgb = np.clip(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), 0, 1)
+        out[rows] = cv2.convertScaleAbs(rgb, alpha=255)
     return out

@@ -40,7 +40,7 @@ def main() -> None:
             if settings is None:
                 continue
             with (
-                gateway(Path(name), GATEWAY_CACHE="on", **settings) as server,
+                gateway(Path(name), **settings) as server,
                 httpx.Client(base_url=server.url, timeout=60) as client,
             ):
                 for what, times in measure(client, given.repeats).items():

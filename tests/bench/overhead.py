@@ -2,12 +2,12 @@
 
 ./run bench overhead [--requests 40] [--callers 1,4,16,64] [--starts 5]
 
-Whole processes over real sockets, the classical engine; a 1200 px JPEG in, a JPEG portrait out. `pixels` is
-what the answer's Server-Timing names: decoding, finding faces, framing, light, alignment, network, pasting,
-encoding. `own` is the caller's time less that: HTTP on both sides, the form, admission, threads, linkage, the
-wire to the backend, the report. With more callers than cores pixels wait for each other, so there the
-processors' time for each request says what grows and what does not. `kept` are requests that the cache
-answers, with no work on pixels at all.
+Whole processes over real sockets with the settings that they come with, the classical engine; JPEGs of 1200
+px in, each seen for the first time, JPEG portraits out. `pixels` is what the answer's Server-Timing names:
+decoding, finding faces, framing, light, alignment, network, pasting, encoding. `own` is the caller's time
+less that: HTTP on both sides, the form, admission, threads, linkage, the wire to the backend, the cache, the
+report. With more callers than cores pixels wait for each other, so there the processors' time for each request
+says what grows and what does not. `kept` are requests that the cache answers, with no work on pixels at all.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 import cv2
 import httpx
 from measured import hardware, keep
-from served import Server, both, gateway
+from served import Server, both, fresh, gateway
 from skimage import data
 
 from gateway.photo import encode
@@ -68,13 +68,14 @@ def ask(client: HTTPConnection, body: bytes, headers: dict[str, str]) -> float:
 
 def one_caller(servers: Servers, requests: int, picture: bytes) -> dict[str, Any]:
     """Wall, pixels and the rest of each request, ms."""
-    rows, sent = [], form(picture)
+    rows = []
     with (
         tempfile.TemporaryDirectory() as folder,
         servers(Path(folder)) as running,
         closing(HTTPConnection(urlsplit(running[0].url).netloc)) as client,
     ):
         for number in range(requests + 5):
+            sent = form(fresh(picture))
             started = time.perf_counter()
             on_pixels = ask(client, *sent)
             wall = (time.perf_counter() - started) * 1000
@@ -85,7 +86,7 @@ def one_caller(servers: Servers, requests: int, picture: bytes) -> dict[str, Any
 
 
 async def many_callers(
-    running: list[Server], callers: int, requests: int, picture: bytes
+    running: list[Server], callers: int, requests: int, next_picture: Callable[[], bytes]
 ) -> dict[str, float]:
     """Requests a second and processor milliseconds for each of them."""
     limits = httpx.Limits(max_connections=callers)
@@ -93,7 +94,7 @@ async def many_callers(
 
         async def caller(count: int) -> None:
             for _ in range(count):
-                answer = await client.post("/v1/enhance", content=picture)
+                answer = await client.post("/v1/enhance", content=next_picture())
                 assert answer.status_code == 200, answer.text
 
         await caller(2)
@@ -105,9 +106,9 @@ async def many_callers(
     return {"per_s": each * callers / took, "cpu_ms": busy * 1000 / (each * callers)}
 
 
-def by_callers(servers: Servers, callers: list[int], requests: int, picture: bytes, **settings: str):
-    with tempfile.TemporaryDirectory() as folder, servers(Path(folder), **settings) as running:
-        return [asyncio.run(many_callers(running, count, requests, picture)) for count in callers]
+def by_callers(servers: Servers, callers: list[int], requests: int, next_picture: Callable[[], bytes]):
+    with tempfile.TemporaryDirectory() as folder, servers(Path(folder)) as running:
+        return [asyncio.run(many_callers(running, count, requests, next_picture)) for count in callers]
 
 
 def starts(servers: Servers, count: int) -> list[float]:
@@ -149,9 +150,10 @@ def main() -> None:
         print(table[-1])
     keep("overhead", results, table, told)
     measured = {
-        form: by_callers(servers, callers, asked.requests * 2, picture) for form, servers in FORMS.items()
+        form: by_callers(servers, callers, asked.requests * 2, lambda: fresh(picture))
+        for form, servers in FORMS.items()
     }
-    measured["kept"] = by_callers(embedded, callers, asked.requests * 20, picture, GATEWAY_CACHE="on")
+    measured["kept"] = by_callers(embedded, callers, asked.requests * 20, lambda: picture)
     table = [["callers", *(f"{kind}, {unit}" for kind in measured for unit in ("requests/s", "CPU ms each"))]]
     for row, count in enumerate(callers):
         cells = [(kind[row]["per_s"], kind[row]["cpu_ms"]) for kind in measured.values()]

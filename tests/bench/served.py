@@ -1,5 +1,6 @@
 """Gateways and backends in processes of their own, for benches to ask and to weigh."""
 
+import itertools
 import os
 import re
 import shutil
@@ -35,6 +36,14 @@ class Server:
         return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 
 
+_numbers = itertools.count()
+
+
+def fresh(picture: bytes) -> bytes:
+    """The same JPEG in bytes that no cache has seen: decoders stop at its end."""
+    return picture + str(next(_numbers)).encode()
+
+
 @contextmanager
 def gateway(folder: Path, **settings: str) -> Iterator[Server]:
     """A gateway that keeps its files in `folder`, with the classical engine inside and no downloads.
@@ -45,7 +54,7 @@ def gateway(folder: Path, **settings: str) -> Iterator[Server]:
     for file in weights.glob("face_detection_yunet_*.onnx"):
         shutil.copy(file, folder)
     finder = "yunet" if any(folder.glob("face_detection_yunet_*.onnx")) else "haar"
-    told = {"GATEWAY_FACE_FINDER": finder, "GATEWAY_CACHE": "off", "GATEWAY_DRAIN_S": "0"}
+    told = {"GATEWAY_FACE_FINDER": finder, "GATEWAY_CACHE_DIR": str(folder / "kept"), "GATEWAY_DRAIN_S": "0"}
     with _served("serve", folder, told | settings, "/readyz") as server:
         yield server
 

@@ -61,7 +61,6 @@ def main() -> None:
 
 # Caches so small that they fill.
 SETTINGS = {
-    "GATEWAY_CACHE": "on",
     "GATEWAY_CACHE_MEMORY_BYTES": "20000000",
     "GATEWAY_CACHE_DISK_BYTES": "100000000",
     "GATEWAY_MAX_BODY_BYTES": "8000000",
