@@ -123,6 +123,8 @@ check_image "$GATEWAY"
 check_image "$BACKEND"
 if [ "$FREEZE" = yes ]; then
   say "freeze"
+  # In neither image by default: the version that deploy/ray/rayservice.yaml names.
+  RAY=$(grep '^ray==' deploy/docker/constraints.txt)
   {
     echo "# What the images were last built and tried with; made by deploy/try-containers.sh --freeze."
     for image in "$GATEWAY" "$BACKEND"; do
@@ -131,7 +133,7 @@ from importlib.metadata import distributions
 for one in distributions():
     if one.name not in ("gpen-gateway", "torch"):
         print(f"{one.name.lower()}=={one.version}")'
-    done | sort -u
+    done | sort -u -o /dev/stdout - <(echo "$RAY")
   } > deploy/docker/constraints.txt
 fi
 if [ -z "$PORTRAIT" ]; then

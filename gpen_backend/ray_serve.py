@@ -7,24 +7,38 @@ replica that restores it and nowhere else. With RAY_SERVE_ENABLE_HA_PROXY=1 that
 Python process but the replica sees it; docs/deployment.md has the difference measured.
 """
 
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve import Application
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from gpen_backend.app import create_app
+from gpen_backend.service import Service
 from gpen_backend.settings import BackendSettings
 
-# A full replica answers 429 by itself, at once. Ray must hand it requests beyond its queue for that: what Ray
-# refuses gets 503, which the gateway takes for a backend that is away.
+logger = logging.getLogger(__name__)
+
+# A full replica answers 429 at once and says why. Ray hands it requests beyond its queue for that.
 _BEYOND_QUEUE = 4
+# What Ray itself refuses beyond those. Its default, 503, is a backend that is away to the gateway's breaker.
+_REFUSAL = {"status_code": 429, "retry_after_s": 1.0}
+
+# Seconds from one look at the model to the next.
+_LOOK_S = 0.1
 
 
 class Scale(BaseModel):
     """What `build` may be told, as `args` of the application.
 
     num_cpus, num_gpus: of one replica; 0.25 puts four of them on one GPU. queued_requests: how many a replica
-    should have on the average; Ray starts and stops replicas for that.
+    should have on the average of half a minute; Ray starts and stops replicas for that, once the average has
+    asked for more during upscale_delay_s, or for fewer during downscale_delay_s.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +48,8 @@ class Scale(BaseModel):
     num_cpus: float = Field(1, ge=0)
     num_gpus: float = Field(0, ge=0)
     queued_requests: float = Field(4, gt=0)
+    upscale_delay_s: float = Field(30, ge=0)
+    downscale_delay_s: float = Field(600, ge=0)
 
 
 def build(args: Scale) -> Application:
@@ -47,10 +63,12 @@ def build(args: Scale) -> Application:
             "min_replicas": args.min_replicas,
             "max_replicas": args.max_replicas,
             "target_ongoing_requests": args.queued_requests,
-            "downscale_delay_s": 600.0,
+            "upscale_delay_s": args.upscale_delay_s,
+            "downscale_delay_s": args.downscale_delay_s,
         },
         max_ongoing_requests=most,
         max_queued_requests=most,
+        backpressure_config=_REFUSAL,
         # What is in flight, which the gateway gives up after 120 s.
         graceful_shutdown_timeout_s=125.0,
         health_check_period_s=10.0,
@@ -59,5 +77,25 @@ def build(args: Scale) -> Application:
 
 
 def _app() -> ASGIApp:
-    """Made on each replica."""
-    return create_app()
+    """Made on each replica, which has started for Ray, and gets requests, once its default model is ready."""
+    app = create_app()
+    serving = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def ready(app: Starlette) -> AsyncIterator[None]:
+        async with serving(app):
+            await _until_ready(app.state.service)
+            yield
+
+    app.router.lifespan_context = ready
+    return app
+
+
+async def _until_ready(service: Service) -> None:
+    """A model that cannot be loaded is waited for like Kubernetes' readiness, and told where it changes."""
+    told = None
+    while (reason := service.models.status(service.models.default).reason) is not None:
+        if reason != told:
+            logger.warning("no requests yet: %s", reason)
+            told = reason
+        await asyncio.sleep(_LOOK_S)

@@ -6,8 +6,8 @@ Whole processes over real sockets with the settings that they come with, the cla
 px in, each seen for the first time, JPEG portraits out. `pixels` is what the answer's Server-Timing names:
 decoding, finding faces, framing, light, alignment, network, pasting, encoding. `own` is the caller's time
 less that: HTTP on both sides, the form, admission, threads, linkage, the wire to the backend, the cache, the
-report. With more callers than cores pixels wait for each other, so there the processors' time for each request
-says what grows and what does not. `kept` are requests that the cache answers, with no work on pixels at all.
+report. With more callers than cores pixels wait for each other, so there the processors' time for each
+request says what grows and what does not. `kept` are requests that the cache answers: no pixels at all.
 """
 
 import argparse

@@ -1,22 +1,29 @@
 """What deploy/ gives to clusters and container engines fits their schemas, and our settings."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from gateway.settings import GROUPS, Settings, settings_table
 from gpen_backend.settings import BackendSettings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
+RAY_SERVICE = DEPLOY / "ray" / "rayservice.yaml"
 OVERLAYS = ("cpu", "gpu", "kserve", "podman")
 # An older release that is still in use, and a new one.
 VERSIONS = ("1.33", "1.36")
 # Other projects' kinds, whose schemas no Kubernetes release has.
-_FOREIGN = {"ServiceMonitor", "PrometheusRule", "InferenceService", "RayService"}
+_FOREIGN = {"ServiceMonitor", "PrometheusRule", "InferenceService"}
+CHECKOV = "checkov==3.3.*"
 
 
 def read(folder: Path, *suffixes: str) -> dict[Path, str]:
@@ -110,28 +117,134 @@ def test_an_overlay_renders_into_what_kubernetes_takes(overlay):
         _check_pod(pod, _volumes(documents) | ({"gpen-models"} if overlay == "podman" else set()))
 
 
+@pytest.fixture(scope="module")
+def checkov(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The policy checker, in a venv of its own that is kept between runs where pytest keeps its cache."""
+    cache = request.config.cache
+    home = cache.mkdir("checkov") if cache else tmp_path_factory.mktemp("checkov")
+    python, complete = home / "venv" / "bin" / "python", home / "venv" / CHECKOV.strip("=*.")
+    if not complete.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", home / "venv"], check=True)
+        pip = [python, "-m", "pip", "install", "--quiet", CHECKOV]
+        installed = subprocess.run(
+            pip, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        if installed.returncode:
+            pytest.skip(f"{CHECKOV} cannot be installed here: {installed.stdout[-300:]}")
+        complete.touch()
+    return python.with_name("checkov")
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
-@pytest.mark.skipif(
-    shutil.which("checkov") is None, reason="checkov is not installed (it wants its own venv)"
-)
-def test_the_policy_checker_finds_nothing_that_is_not_justified(tmp_path):
+def test_the_policy_checker_finds_nothing_in_the_overlays_that_is_not_justified(checkov, tmp_path):
     for overlay in ("cpu", "gpu", "kserve"):
         rendered = subprocess.check_output(["kubectl", "kustomize", str(KUBERNETES / "overlays" / overlay)])
         (tmp_path / f"{overlay}.yaml").write_bytes(rendered)
+    _scan(checkov, tmp_path, "kubernetes")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_policy_checker_finds_nothing_in_the_dockerfiles_that_is_not_justified(checkov, tmp_path):
     shutil.copytree(DEPLOY / "docker", tmp_path / "docker")
-    command = [
-        "checkov",
-        "--skip-download",
-        "--compact",
-        "--quiet",
-        "--framework",
-        "kubernetes",
-        "dockerfile",
-    ]
-    done = subprocess.run([*command, "-d", str(tmp_path)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+    _scan(checkov, tmp_path, "dockerfile")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_policy_checker_finds_nothing_in_ray_s_pods_that_is_not_justified(checkov, tmp_path):
+    yaml = pytest.importorskip("yaml")
+    (tmp_path / "pods.yaml").write_text(yaml.safe_dump_all(_ray_pods()))
+    shutil.copy(RAY_SERVICE.with_name("networkpolicy.yaml"), tmp_path)
+    _scan(checkov, tmp_path, "kubernetes")
+
+
+def _scan(checkov: Path, folder: Path, framework: str) -> None:
+    command = [checkov, "--skip-download", "--compact", "--quiet", "--framework", framework, "-d", folder]
+    # Its own packages and none of ours.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "Failed checks: 0" in done.stdout
+
+
+def test_ray_s_pods_are_what_kubernetes_takes():
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    pods = _ray_pods()
+    assert len(pods) == 2
+    for pod in pods:
+        for version in VERSIONS:
+            kubernetes_validate.validate(pod, version, strict=True)
+        # The models are the overlays', and Ray's autoscaler asks Kubernetes for nodes.
+        _check_pod(pod["spec"], {"gpen-models"}, asks_kubernetes=pod["metadata"]["name"] == "head")
+
+
+def test_the_network_policies_let_the_gateway_call_ray():
+    """Its own lets it out to them, and theirs lets it in; who else reaches Ray's ports is its operator."""
+    yaml = pytest.importorskip("yaml")
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    out = yaml.safe_load((KUBERNETES / "base" / "gateway" / "networkpolicy.yaml").read_text())
+    policy = yaml.safe_load(RAY_SERVICE.with_name("networkpolicy.yaml").read_text())
+    for version in VERSIONS:
+        kubernetes_validate.validate(policy, version, strict=True)
+    called = out["spec"]["egress"][-1]["to"][0]["podSelector"]["matchLabels"]
+    caller = yaml.safe_load((KUBERNETES / "base" / "gateway" / "deployment.yaml").read_text())
+    labels = caller["spec"]["template"]["metadata"]["labels"].items()
+    for pod in _ray_pods():
+        of_pod = pod["metadata"]["labels"].items()
+        assert called.items() <= of_pod
+        assert policy["spec"]["podSelector"]["matchLabels"].items() <= of_pod
+    _, gateway, _ = policy["spec"]["ingress"]
+    assert gateway["from"][0]["podSelector"]["matchLabels"].items() <= labels
+    assert gateway["ports"] == out["spec"]["egress"][-1]["ports"] == [{"port": 8001}]
+
+
+def test_ray_s_pods_have_settings_that_are_valid_and_one_port_for_the_gateway(monkeypatch):
+    """KubeRay's Service has the head's port named serve, which is the one that Ray Serve listens on."""
+    yaml = pytest.importorskip("yaml")
+    serve = yaml.safe_load(_ray_service()["spec"]["serveConfigV2"])["http_options"]
+    for pod in _ray_pods():
+        (container,) = pod["spec"]["containers"]
+        for variable in known_variables():
+            monkeypatch.delenv(variable, raising=False)
+        for variable in container["env"]:
+            monkeypatch.setenv(variable["name"], variable["value"])
+        BackendSettings()
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        assert ports["serve"] == serve["port"]
+        assert f"gpen-backend-serve-svc:{ports['serve']}" in RAY_SERVICE.read_text()
+        # KubeRay's own probes are of a program that the image has not.
+        assert {"httpGet"} < set(container["livenessProbe"]) & set(container["readinessProbe"])
+
+
+def test_the_manifest_s_ray_is_one_that_the_extra_takes():
+    """The tests of tests/gpen_backend/ray install just that."""
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]
+    (extra,) = map(Requirement, project["optional-dependencies"]["ray"])
+    assert extra.specifier.contains(_ray_service()["spec"]["rayClusterConfig"]["rayVersion"])
+
+
+def _ray_service() -> dict[str, Any]:
+    return pytest.importorskip("yaml").safe_load(RAY_SERVICE.read_text())
+
+
+def _ray_pods() -> list[dict[str, Any]]:
+    """The templates that KubeRay makes pods of, as pods."""
+    cluster = _ray_service()["spec"]["rayClusterConfig"]
+    groups = {"head": cluster["headGroupSpec"]} | {
+        group["groupName"]: group for group in cluster["workerGroupSpecs"]
+    }
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": "gpen", **group["template"].get("metadata", {})},
+            "spec": group["template"]["spec"],
+        }
+        for name, group in groups.items()
+    ]
 
 
 def _pods(documents: list[dict]) -> list[dict]:
@@ -144,11 +257,11 @@ def _volumes(documents: list[dict]) -> set[str]:
     return {one["metadata"]["name"] for one in documents if one["kind"] in kinds}
 
 
-def _check_pod(pod: dict, there: set[str]) -> None:
+def _check_pod(pod: dict, there: set[str], asks_kubernetes: bool = False) -> None:
     """It meets the restricted Pod Security Standard, and what it names is there."""
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert pod["automountServiceAccountToken"] is False
+    assert pod["automountServiceAccountToken"] is asks_kubernetes
     for container in [*pod["containers"], *pod.get("initContainers", ())]:
         locked = container["securityContext"]
         assert locked["readOnlyRootFilesystem"] is True

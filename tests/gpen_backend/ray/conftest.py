@@ -1,0 +1,242 @@
+"""A Ray of its own, started and deployed to by the commands that docs/deployment.md has."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+DEPLOY = Path(__file__).parents[3] / "deploy" / "ray"
+# Ray counts them and does not look whether they are there.
+CPUS, GPUS = 8, 1
+
+
+@pytest.fixture(scope="session")
+def python_with_ray(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter of its own with the manifest's Ray, kept between runs where pytest keeps its cache.
+
+    All else comes from the interpreter of the tests, this project included.
+    """
+    version = re.search(r'rayVersion: "(.+)"', (DEPLOY / "rayservice.yaml").read_text())[1]
+    ours = sysconfig.get_path("purelib")
+    # What pip left out for being there already may be another tomorrow.
+    there = crc32((ours + (request.config.rootpath / "pyproject.toml").read_text()).encode())
+    cache = request.config.cache
+    home = cache.mkdir("ray") if cache else tmp_path_factory.mktemp("ray")
+    python, complete = home / "venv" / "bin" / "python", home / "venv" / f"ray-{version}-{there:x}"
+    if not complete.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", home / "venv"], check=True)
+        site = subprocess.check_output(
+            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
+        ).strip()
+        # Of two versions of a package the venv's own comes first.
+        Path(site, "tests.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
+        pip = [python, "-m", "pip", "install", "--quiet", f"ray[serve]=={version}"]
+        installed = subprocess.run(
+            pip, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        if installed.returncode:
+            pytest.skip(f"ray {version} cannot be installed here: {installed.stdout[-300:]}")
+        complete.touch()
+    return python
+
+
+@dataclass
+class Cluster:
+    """One Ray, and what is deployed on it."""
+
+    python: Path
+    folder: Path
+    haproxy: bool
+    ports: dict[str, int]
+    process: psutil.Process | None = None
+    deployed: dict[str, Any] | None = None
+    environment: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.environment = self._environment()
+
+    @property
+    def url(self) -> str:
+        """Where the backend answers."""
+        return f"http://127.0.0.1:{self.ports['serve']}"
+
+    def deploy(self, env: dict[str, str] | None = None, running: int | None = None, **args: float) -> None:
+        """`serve deploy` deploy/ray/serve.yaml with other `args` and settings, and wait for its replicas.
+
+        running: how many; min_replicas where None. What was deployed before is gone, if it was another.
+        """
+        config = yaml.safe_load((DEPLOY / "serve.yaml").read_text())
+        config["http_options"] = {"host": "127.0.0.1", "port": self.ports["serve"]}
+        (application,) = config["applications"]
+        application["args"] |= {"num_cpus": 0.5, **args}
+        application["runtime_env"]["env_vars"] |= {
+            "GPEN_BACKEND_ENGINE": "classical",
+            "GPEN_MODELS_DIR": str(self.folder),
+            **(env or {}),
+        }
+        if config != self.deployed:
+            httpx.delete(self._api("serve/applications/"), timeout=120)
+            path = self.folder / "serve.yaml"
+            path.write_text(yaml.safe_dump(config))
+            address = f"http://127.0.0.1:{self.ports['dashboard']}"
+            self._command("serve", "deploy", str(path), "--address", address)
+            self.deployed = config
+        expected = application["args"]["min_replicas"] if running is None else running
+        self.until(lambda: len(self.replicas()) == expected and (not expected or self._answers()), 60)
+
+    def replicas(self) -> set[int]:
+        """The processes of the replicas that run."""
+        return {one["pid"] for one in self.all_replicas() if one["state"] == "RUNNING"}
+
+    def all_replicas(self) -> list[dict[str, Any]]:
+        """What Ray tells of each replica, those that wait for a place included."""
+        told = httpx.get(self._api("serve/applications/"), timeout=30).json()
+        return told["applications"]["gpen"]["deployments"].get("gpen-backend", {}).get("replicas", [])
+
+    def processes(self) -> list[psutil.Process]:
+        """All that belongs to this Ray."""
+        assert self.process is not None
+        return [self.process, *self.process.children(recursive=True)]
+
+    def stored_bytes(self) -> int:
+        """How much was ever written to the shared memory of Ray's object store; a second old."""
+        (log,) = self.folder.glob("session_2*/logs/raylet.out")
+        told = re.findall(r"num bytes created total: (\d+)", log.read_text(errors="replace"))
+        return int(told[-1])
+
+    def until(self, condition: Callable[[], bool], most_s: float) -> None:
+        """Waits for it, or fails with what Ray says of itself."""
+        deadline = time.monotonic() + most_s
+        while not self._holds(condition):
+            if time.monotonic() > deadline:
+                pytest.fail(httpx.get(self._api("serve/applications/")).text + self._logs())
+            time.sleep(0.2)
+
+    def start(self) -> None:
+        """`ray start`, in the foreground."""
+        command = [self.python.with_name("ray"), "start", "--head", "--block", "--disable-usage-stats"]
+        options = {
+            "port": 0,
+            "dashboard-port": self.ports["dashboard"],
+            "dashboard-agent-listen-port": 0,
+            "ray-client-server-port": self.ports["client"],
+            "node-ip-address": "127.0.0.1",
+            "num-cpus": CPUS,
+            "num-gpus": GPUS,
+            "object-store-memory": 200_000_000,
+            "temp-dir": self.folder,
+        }
+        with (self.folder / "log").open("w") as log:
+            self.process = psutil.Popen(
+                [*command, *(f"--{name}={value}" for name, value in options.items())],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+            )
+        self.until(lambda: httpx.get(self._api("version")).is_success, 60)
+
+    def stop(self) -> None:
+        """Ends all its processes, and none of another Ray's."""
+        ending = self.processes()
+        for process in ending:
+            process.kill()
+        psutil.wait_procs(ending, timeout=20)
+
+    def _environment(self) -> dict[str, str]:
+        ours = ("GATEWAY_", "GPEN_", "PYTHON", "RAY_")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        haproxy = self.folder / "haproxy"
+        return inherited | {
+            "PATH": f"{self.python.parent}:{os.environ['PATH']}",
+            "RAY_AUTH_MODE": "disabled",
+            "RAY_event_stats_print_interval_ms": "1000",
+            "RAY_SERVE_ENABLE_HA_PROXY": str(int(self.haproxy)),
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(self.ports["metrics"]),
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(self.ports["stats"]),
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(self.ports["fallback"]),
+            # What takes tens of seconds by default, so that load spreads and numbers mean something.
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+            "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+            "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+        }
+
+    def _command(self, name: str, *arguments: str) -> None:
+        command = [self.python.with_name(name), *arguments]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    def _api(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.ports['dashboard']}/api/{path}"
+
+    def _answers(self) -> bool:
+        return httpx.get(f"{self.url}/v2/health/ready").is_success
+
+    def _holds(self, condition: Callable[[], bool]) -> bool:
+        assert self.process is not None
+        assert self.process.is_running(), self._logs()
+        try:
+            return condition()
+        except (httpx.HTTPError, json.JSONDecodeError, KeyError):
+            return False
+
+    def _logs(self) -> str:
+        paths = [self.folder / "log", *self.folder.glob("session_2*/logs/serve/*.log")]
+        return "".join(f"\n{path}\n{path.read_text(errors='replace')[-2000:]}" for path in paths)
+
+
+@pytest.fixture(scope="session", params=[False, True], ids=["ray-proxy", "haproxy"])
+def cluster(request: pytest.FixtureRequest, python_with_ray: Path) -> Iterator[Cluster]:
+    """A Ray with its own proxy, and one with HAProxy in its place."""
+    names = ("serve", "dashboard", "client", "metrics", "stats", "fallback")
+    # Sockets' names are short: a folder of pytest's own is too deep for Ray's.
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))
+    cluster = Cluster(
+        python_with_ray, folder, request.param, dict(zip(names, free_ports(len(names)), strict=True))
+    )
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def two_replicas(cluster: Cluster) -> Cluster:
+    """As many as there are, of which each takes four requests."""
+    cluster.deploy(min_replicas=2, max_replicas=2, env={"GPEN_BACKEND_MAX_QUEUE": "4"})
+    return cluster
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports that nobody listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
