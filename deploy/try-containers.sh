@@ -127,13 +127,16 @@ if [ "$FREEZE" = yes ]; then
   RAY=$(grep '^ray==' deploy/docker/constraints.txt)
   {
     echo "# What the images were last built and tried with; made by deploy/try-containers.sh --freeze."
-    for image in "$GATEWAY" "$BACKEND"; do
-      "$TOOL" run --rm --entrypoint python3 "$image" -c '
+    {
+      for image in "$GATEWAY" "$BACKEND"; do
+        "$TOOL" run --rm --entrypoint python3 "$image" -c '
 from importlib.metadata import distributions
 for one in distributions():
     if one.name not in ("gpen-gateway", "torch"):
         print(f"{one.name.lower()}=={one.version}")'
-    done | sort -u -o /dev/stdout - <(echo "$RAY")
+      done
+      echo "$RAY"
+    } | sort -u
   } > deploy/docker/constraints.txt
 fi
 if [ -z "$PORTRAIT" ]; then

@@ -219,11 +219,13 @@ def test_ray_s_pods_have_settings_that_are_valid_and_one_port_for_the_gateway(mo
         assert {"httpGet"} < set(container["livenessProbe"]) & set(container["readinessProbe"])
 
 
-def test_the_manifest_s_ray_is_one_that_the_extra_takes():
+def test_the_manifest_s_ray_is_one_that_the_extra_takes_and_the_one_that_the_image_gets():
     """The tests of tests/gpen_backend/ray install just that."""
+    version = _ray_service()["spec"]["rayClusterConfig"]["rayVersion"]
     project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]
     (extra,) = map(Requirement, project["optional-dependencies"]["ray"])
-    assert extra.specifier.contains(_ray_service()["spec"]["rayClusterConfig"]["rayVersion"])
+    assert extra.specifier.contains(version)
+    assert f"ray=={version}" in (DEPLOY / "docker" / "constraints.txt").read_text().split()
 
 
 def _ray_service() -> dict[str, Any]:
