@@ -6,6 +6,8 @@ import re
 import socket
 import struct
 import subprocess
+import sys
+import sysconfig
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -47,6 +49,44 @@ def astronaut() -> Pixels:
     pixels = np.ascontiguousarray(data.astronaut())
     pixels.setflags(write=False)
     return pixels
+
+
+@pytest.fixture(scope="session")
+def python_with(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """`python_with(requirement, ours=False)`: an interpreter of its own with what a test talks to.
+
+    It is kept between runs where pytest keeps its cache. ours: it also finds what the tests' own interpreter
+    has, this project included. Skips where the requirement cannot be installed.
+    """
+
+    def made(requirement: str, *, ours: bool = False) -> Path:
+        cache, name = request.config.cache, re.split(r"[^\w-]", requirement)[0]
+        home = cache.mkdir(name) if cache else tmp_path_factory.mktemp(name)
+        # What pip left out for being there already may be another tomorrow.
+        there = (request.config.rootpath / "pyproject.toml").read_text() if ours else ""
+        state = hashlib.sha256(f"{requirement} {sys.prefix} {there}".encode()).hexdigest()[:16]
+        python, complete = home / "venv" / "bin" / "python", home / "venv" / state
+        if complete.exists():
+            return python
+        subprocess.run([sys.executable, "-m", "venv", "--clear", home / "venv"], check=True)
+        if ours:
+            asked = "import sysconfig; print(sysconfig.get_path('purelib'))"
+            site = subprocess.check_output([python, "-c", asked], text=True).strip()
+            # Of two versions of a package the venv's own comes first.
+            shared = sysconfig.get_path("purelib")
+            Path(site, "tests.pth").write_text(f"import site; site.addsitedir({shared!r})\n")
+        installed = subprocess.run(
+            [python, "-m", "pip", "install", "--quiet", requirement],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+        if installed.returncode:
+            pytest.skip(f"{requirement} cannot be installed here: {installed.stdout[-300:]}")
+        complete.touch()
+        return python
+
+    return made
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -91,21 +91,3 @@ def reduced(pixels: Pixels, side: int) -> tuple[Pixels, Matrix]:
         else pixels
     )
     return small, resize_matrix((small_width, small_height), (width, height))  # type: ignore[return-value]
-
-
-def sketched(pixels: Pixels, side: int) -> tuple[Pixels, Matrix]:
-    """As `reduced`, in a fifth of its time: whole blocks are averaged, and what is then left is interpolated.
-
-    Slightly grainy, which convolutional detectors do not mind and cascades do.
-    """
-    height, width = pixels.shape[:2]
-    shrink = side / max(height, width)
-    if shrink >= 1:
-        return reduced(pixels, side)
-    across, down = (min(int(1 / shrink), length) for length in (width, height))
-    # What is left over at the edges of whole blocks is fewer pixels than one of the copy's.
-    blocks = pixels[: height // down * down, : width // across * across]
-    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-    averaged = cv2.resize(blocks, (width // across, height // down), interpolation=cv2.INTER_AREA)
-    small = cv2.resize(averaged, size, interpolation=cv2.INTER_LINEAR)
-    return small, resize_matrix(size, (blocks.shape[1], blocks.shape[0]))  # type: ignore[return-value]

@@ -10,16 +10,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.faces.face import Face, best_first, sketched
+from gateway.faces.face import Face, best_first, reduced
 from gateway.faces.pose import pose_from_5
-from gpen_client.geometry import transform
-from gpen_client.types import Pixels
+from gpen_client.geometry import compose, transform
+from gpen_client.types import Matrix, Pixels
 
 # The network was trained on faces of 10 to 300 px: a small copy sees the portraits, a larger one the groups.
-_SIDES = (320, 1024)
+_SMALL, _LARGE = 320, 1024
 # On 137 real photos these thresholds keep every portrait and all 29 faces of a 1927 group, and no patch of
 # cloth or cheek that the large copy scores up to 0.77.
-_MIN_SCORES = (0.7, 0.8)
+_SMALL_MIN_SCORE, _LARGE_MIN_SCORE = 0.7, 0.8
 _SMALLEST_FACE = 10
 _NMS_THRESHOLD = 0.3
 _MAX_FACES = 500
@@ -38,28 +38,29 @@ class YunetFinder:
     def find(self, pixels: Pixels) -> list[Face]:
         """The faces of `pixels` (H, W, 3) uint8 RGB, best first."""
         height, width = pixels.shape[:2]
-        faces: list[Face] = []
-        for side, min_score in zip(_SIDES, _MIN_SCORES, strict=True):
-            if side == _SIDES[0] or max(height, width) > _SIDES[0]:
-                found = self._find_at(pixels, side, min_score)
-                faces += [face for face in found if not any(_same(face, other) for other in faces)]
+        large, back = reduced(pixels, _LARGE)
+        # From the larger copy: a photo has many more pixels to average.
+        small, to_large = reduced(large, _SMALL)
+        faces = self._find_in(small, compose(back, to_large), _SMALL_MIN_SCORE, (width, height))
+        if small is not large:
+            found = self._find_in(large, back, _LARGE_MIN_SCORE, (width, height))
+            faces += [face for face in found if not any(_same(face, other) for other in faces)]
         return best_first(faces, width, height)
 
-    def _find_at(self, pixels: Pixels, side: int, min_score: float) -> list[Face]:
-        small, back = sketched(pixels, side)
-        if min(small.shape[:2]) < _SMALLEST_FACE:
+    def _find_in(self, copy: Pixels, back: Matrix, min_score: float, photo: tuple[int, int]) -> list[Face]:
+        """The faces of a photo's `copy`. back: its px -> photo px. photo: (width, height)."""
+        if min(copy.shape[:2]) < _SMALLEST_FACE:
             return []
         detector = self._detector()
-        detector.setInputSize((small.shape[1], small.shape[0]))
+        detector.setInputSize((copy.shape[1], copy.shape[0]))
         detector.setScoreThreshold(min_score)
-        _, rows = detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
-        height, width = pixels.shape[:2]
-        return [] if rows is None else [_face(row, back, width, height) for row in rows]
+        _, rows = detector.detect(cv2.cvtColor(copy, cv2.COLOR_RGB2BGR))
+        return [] if rows is None else [_face(row, back, *photo) for row in rows]
 
     def _detector(self) -> cv2.FaceDetectorYN:
         if not hasattr(self._own, "detector"):
             self._own.detector = cv2.FaceDetectorYN.create(
-                self._path, "", (_SIDES[0], _SIDES[0]), min(_MIN_SCORES), _NMS_THRESHOLD, _MAX_FACES
+                self._path, "", (_SMALL, _SMALL), _SMALL_MIN_SCORE, _NMS_THRESHOLD, _MAX_FACES
             )
         detector: cv2.FaceDetectorYN = self._own.detector
         return detector

@@ -31,8 +31,14 @@ def hardware() -> dict[str, Any]:
     return told
 
 
-def keep(name: str, results: dict[str, Any], table: Sequence[Sequence[object]], told: dict[str, Any]) -> None:
-    """Write out/bench/NAME.json, print the table, and put it between NAME's marks in docs/performance.md.
+def keep(
+    name: str,
+    results: dict[str, Any],
+    table: Sequence[Sequence[object]],
+    told: dict[str, Any],
+    page: str = "performance.md",
+) -> None:
+    """Write out/bench/NAME.json, print the table, and put it between NAME's marks in a page of docs.
 
     table: rows of cells, the first of them the head.
     """
@@ -41,9 +47,9 @@ def keep(name: str, results: dict[str, Any], table: Sequence[Sequence[object]], 
     (folder / f"{name}.json").write_text(json.dumps({"hardware": told, **results}, indent=1) + "\n")
     text = markdown(table) + "\n" + caption(told)
     print(text)
-    page = ROOT / "docs" / "performance.md"
+    path = ROOT / "docs" / page
     marked = re.compile(rf"(<!-- measured: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-    page.write_text(marked.sub(lambda match: f"{match[1]}{text}{match[2]}", page.read_text()))
+    path.write_text(marked.sub(lambda match: f"{match[1]}{text}{match[2]}", path.read_text()))
 
 
 def markdown(table: Sequence[Sequence[object]]) -> str:

@@ -3,9 +3,8 @@
 import os
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -50,32 +49,14 @@ ModelServer(http_port=int(sys.argv[1]), enable_grpc=False).start([model])
 
 
 @pytest.fixture(scope="module")
-def python_with_kserve(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter of its own, kept between runs where pytest keeps its cache."""
-    cache = request.config.cache
-    home = cache.mkdir("kserve") if cache else tmp_path_factory.mktemp("kserve")
-    python, complete = home / "venv" / "bin" / "python", home / KSERVE.strip("=*.")
-    if not complete.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", home / "venv"], check=True)
-        pip = [python, "-m", "pip", "install", "--quiet", KSERVE]
-        installed = subprocess.run(
-            pip, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-        )
-        if installed.returncode:
-            pytest.skip(f"{KSERVE} cannot be installed here: {installed.stdout[-300:]}")
-        complete.touch()
-    return python
-
-
-@pytest.fixture(scope="module")
-def server(python_with_kserve: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(python_with: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("server")
     (folder / "serve.py").write_text(SERVER)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     with (folder / "log").open("w") as log:
-        command = [python_with_kserve, folder / "serve.py", str(port)]
+        command = [python_with(KSERVE), folder / "serve.py", str(port)]
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         try:
             url = f"http://127.0.0.1:{port}"

@@ -6,15 +6,12 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import httpx
 import psutil
@@ -27,33 +24,10 @@ CPUS, GPUS = 8, 1
 
 
 @pytest.fixture(scope="session")
-def python_with_ray(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter of its own with the manifest's Ray, kept between runs where pytest keeps its cache.
-
-    All else comes from the interpreter of the tests, this project included.
-    """
+def python_with_ray(python_with: Callable[..., Path]) -> Path:
+    """An interpreter with the manifest's Ray; all else comes from that of the tests."""
     version = re.search(r'rayVersion: "(.+)"', (DEPLOY / "rayservice.yaml").read_text())[1]
-    ours = sysconfig.get_path("purelib")
-    # What pip left out for being there already may be another tomorrow.
-    there = crc32((ours + (request.config.rootpath / "pyproject.toml").read_text()).encode())
-    cache = request.config.cache
-    home = cache.mkdir("ray") if cache else tmp_path_factory.mktemp("ray")
-    python, complete = home / "venv" / "bin" / "python", home / "venv" / f"ray-{version}-{there:x}"
-    if not complete.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", home / "venv"], check=True)
-        site = subprocess.check_output(
-            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
-        ).strip()
-        # Of two versions of a package the venv's own comes first.
-        Path(site, "tests.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
-        pip = [python, "-m", "pip", "install", "--quiet", f"ray[serve]=={version}"]
-        installed = subprocess.run(
-            pip, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-        )
-        if installed.returncode:
-            pytest.skip(f"ray {version} cannot be installed here: {installed.stdout[-300:]}")
-        complete.touch()
-    return python
+    return python_with(f"ray[serve]=={version}", ours=True)
 
 
 @dataclass
