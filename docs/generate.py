@@ -84,6 +84,8 @@ def _values(schema: dict[str, object]) -> str:
             return "`true` `false`"
         case {"minimum": low, "maximum": high}:
             return f"{low} to {high}"
+        case {"exclusiveMinimum": low, "maximum": high}:
+            return f"over {low}, to {high}"
     return str(schema.get("type", ""))
 
 

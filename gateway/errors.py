@@ -40,10 +40,11 @@ from gpen_client import errors as client
 
 
 class GatewayError(Exception):
-    """A failure with an HTTP answer. `str(error)` is the problem's `detail`: what is wrong and what to do.
+    """The gateway failed in a way it has no name for; the log has the trace.
 
-    status, type, title: as in RFC 9457. retry_after: seconds, sent as `Retry-After` where it is known.
-    headers: others that the answer carries.
+    The base of all others, each a failure with an HTTP answer. `str(error)` is the problem's `detail`: what
+    is wrong and what to do. status, type, title: as in RFC 9457. retry_after: seconds, sent as `Retry-After`
+    where it is known. headers: others that the answer carries.
     """
 
     status: ClassVar[int] = 500

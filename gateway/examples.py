@@ -135,6 +135,7 @@ BATCH_LINES: dict[str, dict[str, Any]] = {
 """Lines of a batch's answer by what they are."""
 
 _DETAILS: dict[type[GatewayError], str] = {
+    errors.GatewayError: "this is a defect of the gateway, not of your picture; report the request id to whoever runs it",
     errors.MalformedRequest: "`image` is not base64: Incorrect padding",
     errors.DamagedPicture: "the picture breaks off before its end; send a whole one",
     errors.MissingKey: "send your API key as `Authorization: Bearer KEY`, or as `X-API-Key`",

@@ -43,8 +43,9 @@ UPLOAD_ERRORS = (
     QueueFull,
     NotReady,
     DeadlinePassed,
+    GatewayError,
 )
-"""What can be wrong with an upload."""
+"""What can be wrong with an upload, the gateway's own defects among it."""
 
 BACKEND_ERRORS = (BackendIsBusy, BackendBroken, BackendAway, DeadlinePassed)
 """What can be wrong behind the gateway."""
@@ -137,6 +138,9 @@ def _problem_response(errors: list[type[GatewayError]]) -> dict[str, Any]:
 
 def _family(error: type[GatewayError]) -> Iterator[type[GatewayError]]:
     yield error
+    # All others are below it: where it is named, it stands for itself.
+    if error is GatewayError:
+        return
     for below in error.__subclasses__():
         yield from _family(below)
 

@@ -179,7 +179,8 @@ class CacheSettings(_Group):
 
     cache: Literal["on", "off"] = Field("on", description="`off` keeps nothing, anywhere.")
     cache_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
-        default_factory=lambda: _cache_folder() / "results", description="Folder of kept results."
+        default_factory=lambda: _cache_folder() / "results",
+        description="Folder of kept results; `~/.cache/gpen-gateway/results` where nothing else is said.",
     )
     cache_memory_bytes: int = Field(256_000_000, ge=0, description="Bytes of results kept in memory.")
     cache_disk_bytes: int = Field(2_000_000_000, ge=0, description="Bytes of results kept in the folder.")

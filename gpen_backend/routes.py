@@ -89,7 +89,7 @@ async def infer(request: Request) -> Response:
             raise
         except Exception as error:
             # Whatever went wrong with one picture, the server goes on.
-            logger.exception("%s failed", name)
+            logger.exception("%s failed on request %r", name, request.headers.get("x-request-id", "-"))
             raise Problem(500, f"{name} failed: {str(error) or type(error).__name__}") from error
 
 

@@ -1,6 +1,10 @@
 """The GPEN backend as a process of its own."""
 
+from copy import deepcopy
+from typing import Any
+
 import uvicorn
+from uvicorn.config import LOGGING_CONFIG
 
 from gpen_backend.app import create_app
 from gpen_backend.settings import BackendSettings
@@ -8,4 +12,12 @@ from gpen_backend.settings import BackendSettings
 
 def serve(settings: BackendSettings) -> None:
     """Run the backend until it is told to stop. Blocks. Finishes the requests in flight before it returns."""
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port)
+    uvicorn.run(create_app(settings), host=settings.host, port=settings.port, log_config=_log_config())
+
+
+def _log_config() -> dict[str, Any]:
+    """Uvicorn's own, with this package's lines among them."""
+    config = deepcopy(LOGGING_CONFIG)
+    for name in ("gpen_backend", "gpen_client"):
+        config["loggers"][name] = {"handlers": ["default"], "level": "INFO", "propagate": False}
+    return config
