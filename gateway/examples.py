@@ -4,6 +4,7 @@ from typing import Any
 
 from gateway import errors
 from gateway.errors import GatewayError
+from gateway.service.problem import defect
 
 _REQUEST_ID = "2f0c1f6b9c7f4f0e8a4f3f4a5d0a7c11"
 # As much of a base64 picture as says what it is.
@@ -135,7 +136,7 @@ BATCH_LINES: dict[str, dict[str, Any]] = {
 """Lines of a batch's answer by what they are."""
 
 _DETAILS: dict[type[GatewayError], str] = {
-    errors.GatewayError: "this is a defect of the gateway, not of your picture; report the request id to whoever runs it",
+    errors.GatewayError: str(defect()),
     errors.MalformedRequest: "`image` is not base64: Incorrect padding",
     errors.DamagedPicture: "the picture breaks off before its end; send a whole one",
     errors.MissingKey: "send your API key as `Authorization: Bearer KEY`, or as `X-API-Key`",
