@@ -36,13 +36,10 @@ class CachedEnhancer:
     ) -> Enhanced:
         """As `Enhancer.enhance`; the result tells its `etag`, and whether it was kept from before."""
         timings = Timings()
-        if not self._cache.on:
-            made, key = await asyncio.gather(
-                self._enhancer.enhance(data, params, request_id, deadline, accepted),
-                self._key(data, params, deadline, accepted),
-            )
-            return replace(made, etag=key[:32])
         key = await self._key(data, params, deadline, accepted)
+        if not self._cache.on:
+            made = await self._enhancer.enhance(data, params, request_id, deadline, accepted)
+            return replace(made, etag=key[:32])
         asked_first = False
 
         async def make() -> Enhanced:

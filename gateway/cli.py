@@ -1,5 +1,6 @@
 """The console command, `gpen-gateway`."""
 
+import logging.config
 import sys
 
 import click
@@ -13,7 +14,8 @@ from gateway.commands.evaluate import evaluate
 from gateway.commands.keys import keys
 from gateway.commands.misconfigured import finder_or_exit, refuse, settings_or_exit
 from gateway.faces import make_finder
-from gateway.service.keys import KeysUnusable
+from gateway.service.keys import KeysUnusable, read_keys
+from gateway.service.logs import log_config
 from gateway.service.server import serve as run_server
 
 
@@ -31,14 +33,18 @@ def serve(host: str | None, port: int | None) -> None:
     settings = settings_or_exit()
     given = {"host": host or settings.server.host, "port": settings.server.port if port is None else port}
     server = settings.server.model_copy(update=given)
-    with finder_or_exit():
-        # Before the server starts, which would tell of a failure by a trace.
-        finder = make_finder(settings.faces.face_finder, settings.faces.models_dir)
     try:
-        app = create_app(settings, finder=finder)
+        if settings.access.keys_file:
+            # Before what may take minutes to fetch.
+            read_keys(settings.access.keys_file)
     except KeysUnusable as error:
         click.echo(f"gpen-gateway: GATEWAY_KEYS_FILE: {error}; see `gpen-gateway keys make`", err=True)
         sys.exit(2)
+    logging.config.dictConfig(log_config(server.log_level, server.log_format))
+    with finder_or_exit():
+        # Before the server starts, which would tell of a failure by a trace.
+        finder = make_finder(settings.faces.face_finder, settings.faces.models_dir)
+    app = create_app(settings, finder=finder)
     run_server(app, server, keys=settings.access.keys_file is not None)
 
 

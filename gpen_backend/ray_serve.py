@@ -10,7 +10,7 @@ Python process but the replica sees it; docs/deployment.md has the difference me
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
@@ -56,7 +56,7 @@ def build(args: Scale) -> Application:
     """The application. The backend's own settings are the environment of its replicas."""
     most = BackendSettings().max_queue * _BEYOND_QUEUE
     deployment = serve.deployment(
-        serve.ingress(_app)(),
+        _Replica,
         name="gpen-backend",
         ray_actor_options={"num_cpus": args.num_cpus, "num_gpus": args.num_gpus},
         autoscaling_config={
@@ -79,23 +79,38 @@ def build(args: Scale) -> Application:
 def _app() -> ASGIApp:
     """Made on each replica, which has started for Ray, and gets requests, once its default model is ready."""
     app = create_app()
+    app.state.stopping = asyncio.Event()
     serving = app.router.lifespan_context
 
     @asynccontextmanager
     async def ready(app: Starlette) -> AsyncIterator[None]:
         async with serving(app):
-            await _until_ready(app.state.service)
+            await _until_ready(app.state.service, app.state.stopping)
             yield
 
     app.router.lifespan_context = ready
     return app
 
 
-async def _until_ready(service: Service) -> None:
-    """A model that cannot be loaded is waited for like Kubernetes' readiness, and told where it changes."""
+class _Replica(serve.ingress(_app)()):  # type: ignore[misc]  # Ray makes the class
+    """What Ray runs. It can be stopped while it waits for its model."""
+
+    async def __del__(self) -> None:
+        """Ray's end of a replica, which waits for the app's own."""
+        self.app.state.stopping.set()
+        await super().__del__()
+
+
+async def _until_ready(service: Service, stopping: asyncio.Event) -> None:
+    """A model that cannot be loaded is waited for like Kubernetes' readiness, and told where it changes.
+
+    stopping: ends the wait.
+    """
     told = None
     while (reason := service.models.status(service.models.default).reason) is not None:
         if reason != told:
             logger.warning("no requests yet: %s", reason)
             told = reason
-        await asyncio.sleep(_LOOK_S)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), _LOOK_S)
+            return

@@ -26,8 +26,8 @@ from gpen_client.wire import InferResponse, Tensor, encode_response, header_leng
 logger = logging.getLogger(__name__)
 
 _MODEL_VERSION = "1"
-# Bytes of JSON that are parsed in less than a millisecond.
-_SMALL_HEAD = 1 << 14
+# Bytes of JSON that are parsed in less than a millisecond, and of tensors that may have to be scanned.
+_SMALL_HEAD, _SMALL_BODY = 1 << 14, 1 << 22
 # nginx's status for a caller who left; nobody reads it but a log.
 _CLIENT_LEFT = 499
 
@@ -94,7 +94,7 @@ async def infer(request: Request) -> Response:
 
 
 async def _inferred(service: Service, name: str, request: Request, body: bytes, arrived: float) -> Response:
-    """Decode, restore and encode, each on its threads."""
+    """Decode, restore and encode."""
     metrics = request.app.state.metrics
     length = header_length(request.headers)
     start = time.perf_counter()
@@ -117,7 +117,7 @@ async def _inferred(service: Service, name: str, request: Request, body: bytes, 
 
 async def _read(service: Service, body: bytes, length: int | None) -> RestoreRequest:
     # Tensors that come as bytes are views of the body: the way to a thread takes longer than to read them.
-    if length is not None and length <= _SMALL_HEAD:
+    if length is not None and length <= _SMALL_HEAD and len(body) <= _SMALL_BODY:
         return read_request(body, length, service.settings)
     return await service.on_pixels(lambda: read_request(body, length, service.settings))
 

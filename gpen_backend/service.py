@@ -85,7 +85,7 @@ class Service:
         """The faces of a request, restored by the model `name`, and the engine that ran.
 
         What is left to do, `restore.finished`, belongs on the threads for pixels, with the answer's encoding.
-        Raises UnknownModel, ModelNotReady, EngineError, Problem 400 or 503.
+        Raises UnknownModel, ModelNotReady, EngineError, Problem 400, 429 or 503.
         """
         try:
             self.models.require_task(name, request.params.task)

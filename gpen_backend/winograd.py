@@ -82,7 +82,10 @@ class Winograd(nn.Module):
             (span, span, count, rows, columns, channels),
             (row, column, face, tile * row, tile * column, channel),
         )
-        given = (self.forth @ tiles.reshape(span**2, -1)).view(span**2, -1, channels)
+        spread = tiles.reshape(span**2, -1)
+        given = (self.forth @ spread).view(span**2, -1, channels)
+        # Each is larger than a map of the network.
+        del padded, tiles, spread
         made = self.back @ torch.bmm(given, weight).view(span**2, -1)
         made = made.view(tile, tile, count, rows, columns, -1).permute(2, 3, 0, 4, 1, 5)
         return made.reshape(count, height, width, -1).permute(0, 3, 1, 2)

@@ -42,6 +42,7 @@ class Cache:
 
     def __init__(self, tiers: Sequence[Store]) -> None:
         self._tiers = tuple(tiers)
+        self._packing: set[asyncio.Task[None]] = set()
         self._writing: set[asyncio.Task[None]] = set()
 
     @property
@@ -74,28 +75,39 @@ class Cache:
         nearest, *others = self._tiers
         await nearest.put(key, entry)
         if others:
-            self._soon(_put_all(others, key, entry))
+            self._soon(self._writing, _put_all(others, key, entry))
 
     def put_soon(self, key: str, head: Mapping[str, Any], body: bytes) -> None:
         """As `put`, without waiting for any tier: for what nobody asks for in the next moment."""
-        self._soon(self.put(key, head, body))
+        self._soon(self._packing, self.put(key, head, body))
 
-    def _soon(self, writing: Coroutine[Any, Any, None]) -> None:
+    def _soon(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
         # A medium that does not keep up costs entries, not memory.
-        if len(self._writing) >= _MOST_WRITING:
-            writing.close()
+        if len(tasks) >= _MOST_WRITING:
+            work.close()
             return
-        task = asyncio.create_task(writing)
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        task.add_done_callback(_told)
+
+    async def settled(self) -> None:
+        """Waits until every tier has what was put."""
+        # What is put soon has further tiers to be written to in its turn.
+        while unfinished := self._packing | self._writing:
+            await asyncio.wait(unfinished)
 
     async def close(self) -> None:
         """Writes what is left to write and lets go of all media."""
-        # What is put soon has further tiers to be written to in its turn.
-        while self._writing:
-            await asyncio.wait(self._writing)
+        await self.settled()
         for tier in self._tiers:
             await tier.close()
+
+
+def _told(task: asyncio.Task[None]) -> None:
+    """Stores raise nothing: what `task` did raise is a defect, and nobody else would hear of it."""
+    if not task.cancelled() and (error := task.exception()):
+        logger.error("an entry was not kept", exc_info=error)
 
 
 async def _off_loop(size: int, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

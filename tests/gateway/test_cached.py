@@ -200,9 +200,8 @@ async def test_failures_are_not_kept(serving, echo_backend, fixed_finder, keepin
             assert (await client.post("/v1/enhance", content=b"no picture")).status_code == 415
 
 
-async def written(cache: Cache) -> None:
-    if cache._writing:
-        await asyncio.wait(cache._writing)
+def cache_of(client: httpx.AsyncClient) -> Cache:
+    return client._transport.app.state.gateway.enhancer._cache
 
 
 async def test_an_entry_of_another_version_is_a_miss_and_is_replaced(
@@ -211,13 +210,13 @@ async def test_an_entry_of_another_version_is_a_miss_and_is_replaced(
     """The pipeline's version should have changed then; if it was forgotten, nobody gets a failure."""
     async with serving(echo_backend(), fixed_finder(), keeping) as client:
         first = good(await client.post("/v1/enhance", content=photo))
-        cache: Cache = client._transport.app.state.gateway.enhancer._cache
-        await written(cache)
+        cache = cache_of(client)
+        await cache.settled()
         folder = keeping.cache.cache_dir
         for path in list(folder.glob("??/*")):
             for head in ({}, {"format": "png", "report": {}}, {"shape": [1], "own_format": "png"}):
                 await cache.put(path.name, head, b"what it meant then")
-                await written(cache)
+                await cache.settled()
         again = good(await client.post("/v1/enhance", content=photo))
         assert (again.headers["X-Cache"], again.content) == ("miss", first.content)
         assert good(await client.post("/v1/enhance", content=photo)).headers["X-Cache"] == "hit"
@@ -370,6 +369,7 @@ async def test_every_parameter_that_standardising_looks_at_changes_the_portraits
     )
     async with serving(echo_backend(), fixed_finder(), keeping) as client:
         good(await client.post("/v1/preprocess", content=photo))
+        await cache_of(client).settled()
         other = good(await client.post("/v1/preprocess", params={name: value}, content=photo))
     assert other.headers["X-Cache"] == ("hit" if name in only_encodes else "miss")
 

@@ -48,6 +48,43 @@ async def test_damage_in_a_near_tier_is_answered_by_a_farther_one(caplog):
     assert "memory" in caplog.text
 
 
+async def test_what_is_put_soon_is_in_every_tier_at_the_end():
+    """Large enough to be packed on a thread, and written to the farther tier after that."""
+    near, far = MemoryStore(10**7), MemoryStore(10**7)
+    kept: dict[str, bytes] = {}
+
+    async def keep(key: str, entry: bytes) -> None:
+        await asyncio.sleep(0.01)
+        kept[key] = entry
+
+    far.put = keep
+    cache = Cache([near, far])
+    cache.put_soon("k", {"a": 1}, bytes(2**20))
+    assert await near.get("k") is None
+    await cache.close()
+    assert kept == {"k": pack("k", {"a": 1}, bytes(2**20))}
+
+
+async def test_a_far_tier_that_does_not_keep_up_costs_the_near_one_nothing():
+    slow = SlowStore()
+    cache = Cache([MemoryStore(10**6), slow])
+    for number in range(40):
+        await cache.put(str(number), {}, b"body")
+    cache.put_soon("soon", {}, b"body")
+    await asyncio.sleep(0)
+    assert await cache.get("soon") == ({}, b"body")
+    slow.may_write.set()
+    await cache.close()
+    assert slow.writes == 32
+
+
+async def test_a_defect_while_something_is_put_soon_is_logged(caplog):
+    cache = Cache([MemoryStore(10**6)])
+    cache.put_soon("k", {"not JSON": object()}, b"body")
+    await cache.close()
+    assert "not JSON serializable" in caplog.text
+
+
 async def test_a_slow_tier_keeps_nobody_waiting_and_is_written_before_the_end():
     slow = SlowStore()
     cache = Cache([MemoryStore(10**6), slow])

@@ -85,7 +85,8 @@ class Cluster:
 
     def processes(self) -> list[psutil.Process]:
         """All that belongs to this Ray."""
-        assert self.process is not None
+        if self.process is None:
+            return []
         return [self.process, *self.process.children(recursive=True)]
 
     def stored_bytes(self) -> int:
@@ -99,7 +100,7 @@ class Cluster:
         deadline = time.monotonic() + most_s
         while not self._holds(condition):
             if time.monotonic() > deadline:
-                pytest.fail(httpx.get(self._api("serve/applications/")).text + self._logs())
+                pytest.fail(self._told() + self._logs())
             time.sleep(0.2)
 
     def start(self) -> None:
@@ -162,12 +163,20 @@ class Cluster:
     def _api(self, path: str) -> str:
         return f"http://127.0.0.1:{self.ports['dashboard']}/api/{path}"
 
+    def _told(self) -> str:
+        """What Ray says of itself."""
+        try:
+            return httpx.get(self._api("serve/applications/")).text
+        except httpx.HTTPError as error:
+            return f"Ray does not answer: {error!r}\n"
+
     def _answers(self) -> bool:
         return httpx.get(f"{self.url}/v2/health/ready").is_success
 
     def _holds(self, condition: Callable[[], bool]) -> bool:
         assert self.process is not None
-        assert self.process.is_running(), self._logs()
+        # A zombie still runs, for psutil.
+        assert self.process.poll() is None, self._logs()
         try:
             return condition()
         except (httpx.HTTPError, json.JSONDecodeError, KeyError):
