@@ -104,9 +104,9 @@ await() {
   return 1
 }
 
-# enhance URL FILE: the portrait through the gateway at URL, shown to be one.
+# enhance URL FILE [KEY]: the portrait through the gateway at URL, shown to be one.
 enhance() {
-  curl -fsS -D "$WORK/headers" -F image=@"$PORTRAIT" -F format=png "$1/v1/enhance" -o "$2"
+  curl -fsS -D "$WORK/headers" ${3:+-H "Authorization: Bearer $3"} -F image=@"$PORTRAIT" -F format=png "$1/v1/enhance" -o "$2"
   grep -iE '^(x-gpen|x-faces|server-timing)' "$WORK/headers"
   grep -qi '^x-faces: [1-9]' "$WORK/headers" || { echo "no face was restored" >&2; return 1; }
   # PNG's signature, and the width and height of its header: 896.
@@ -187,8 +187,12 @@ echo "answered, and exit status $CODE"
 "$TOOL" rm -f "$NAME-backend" > /dev/null
 
 if [ "$KUBE" = yes ] && [ "$TOOL" = podman ]; then
-  say "run the Deployments with podman kube play"
-  kubectl kustomize deploy/kubernetes/overlays/podman > "$WORK/kube.yaml"
+  say "run the Deployments with podman kube play, asking for keys"
+  cp -r deploy/kubernetes "$WORK/kubernetes"
+  KEYS=$WORK/kubernetes/overlays/podman
+  # As root, who is you in a rootless container: the file it makes is for its owner only.
+  KEY=$("$TOOL" run --rm --user 0 -v "$KEYS:/made" "$GATEWAY" keys make try --file /made/keys.json)
+  kubectl kustomize "$KEYS" > "$WORK/kube.yaml"
   if [ -z "$MODELS" ]; then
     echo "left out: the Deployments serve checkpoints only; give --models with a gpen-bfr-256" >&2
   else
@@ -204,7 +208,10 @@ if [ "$KUBE" = yes ] && [ "$TOOL" = podman ]; then
     await http://127.0.0.1:18000/readyz
     curl -fsS http://127.0.0.1:18000/readyz
     echo
-    enhance http://127.0.0.1:18000 "$WORK/kube.png"
+    CODE=$(curl -sS -o /dev/null -w '%{http_code}' -F image=@"$PORTRAIT" http://127.0.0.1:18000/v1/enhance)
+    echo "without a key: $CODE"
+    [ "$CODE" = 401 ]
+    enhance http://127.0.0.1:18000 "$WORK/kube.png" "$KEY"
   fi
 fi
 say "all is well"

@@ -4,8 +4,8 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from gpen_backend.settings import BackendSettings
 DEPLOY = Path(__file__).parents[2] / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 RAY_SERVICE = DEPLOY / "ray" / "rayservice.yaml"
-OVERLAYS = ("cpu", "gpu", "kserve", "podman")
+OVERLAYS = ("cpu", "gpu", "kserve", "podman", "ray")
 # An older release that is still in use, and a new one.
 VERSIONS = ("1.33", "1.36")
 # Other projects' kinds, whose schemas no Kubernetes release has.
-_FOREIGN = {"ServiceMonitor", "PrometheusRule", "InferenceService"}
+_FOREIGN = {"InferenceService"}
 CHECKOV = "checkov==3.3.*"
 
 
@@ -99,13 +99,10 @@ def test_nobody_has_a_key_until_one_is_made():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_an_overlay_renders_into_what_kubernetes_takes(overlay):
-    yaml = pytest.importorskip("yaml")
+def test_an_overlay_renders_into_what_kubernetes_takes(overlay, rendered):
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
-    rendered = subprocess.check_output(["kubectl", "kustomize", str(KUBERNETES / "overlays" / overlay)])
-    documents = list(yaml.safe_load_all(rendered))
+    documents = rendered(KUBERNETES / "overlays" / overlay)
     assert {"Deployment", "ConfigMap"} <= {one["kind"] for one in documents}
     for one in documents:
         if one["kind"] in _FOREIGN:
@@ -118,28 +115,16 @@ def test_an_overlay_renders_into_what_kubernetes_takes(overlay):
 
 
 @pytest.fixture(scope="module")
-def checkov(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The policy checker, in a venv of its own that is kept between runs where pytest keeps its cache."""
-    cache = request.config.cache
-    home = cache.mkdir("checkov") if cache else tmp_path_factory.mktemp("checkov")
-    python, complete = home / "venv" / "bin" / "python", home / "venv" / CHECKOV.strip("=*.")
-    if not complete.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", home / "venv"], check=True)
-        pip = [python, "-m", "pip", "install", "--quiet", CHECKOV]
-        installed = subprocess.run(
-            pip, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-        )
-        if installed.returncode:
-            pytest.skip(f"{CHECKOV} cannot be installed here: {installed.stdout[-300:]}")
-        complete.touch()
-    return python.with_name("checkov")
+def checkov(python_with: Callable[..., Path]) -> Path:
+    """The policy checker."""
+    return python_with(CHECKOV).with_name("checkov")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 def test_the_policy_checker_finds_nothing_in_the_overlays_that_is_not_justified(checkov, tmp_path):
-    for overlay in ("cpu", "gpu", "kserve"):
+    for overlay in ("cpu", "gpu", "kserve", "ray"):
         rendered = subprocess.check_output(["kubectl", "kustomize", str(KUBERNETES / "overlays" / overlay)])
         (tmp_path / f"{overlay}.yaml").write_bytes(rendered)
     _scan(checkov, tmp_path, "kubernetes")
@@ -181,24 +166,35 @@ def test_ray_s_pods_are_what_kubernetes_takes():
         _check_pod(pod["spec"], {"gpen-models"}, asks_kubernetes=pod["metadata"]["name"] == "head")
 
 
-def test_the_network_policies_let_the_gateway_call_ray():
-    """Its own lets it out to them, and theirs lets it in; who else reaches Ray's ports is its operator."""
+def test_ray_s_policy_is_what_kubernetes_takes_and_opens_its_ports_to_its_operator_alone():
+    """Who reaches whom besides, tests/deploy/test_rendered.py has."""
     yaml = pytest.importorskip("yaml")
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
-    out = yaml.safe_load((KUBERNETES / "base" / "gateway" / "networkpolicy.yaml").read_text())
     policy = yaml.safe_load(RAY_SERVICE.with_name("networkpolicy.yaml").read_text())
     for version in VERSIONS:
         kubernetes_validate.validate(policy, version, strict=True)
-    called = out["spec"]["egress"][-1]["to"][0]["podSelector"]["matchLabels"]
-    caller = yaml.safe_load((KUBERNETES / "base" / "gateway" / "deployment.yaml").read_text())
-    labels = caller["spec"]["template"]["metadata"]["labels"].items()
-    for pod in _ray_pods():
-        of_pod = pod["metadata"]["labels"].items()
-        assert called.items() <= of_pod
-        assert policy["spec"]["podSelector"]["matchLabels"].items() <= of_pod
-    _, gateway, _ = policy["spec"]["ingress"]
-    assert gateway["from"][0]["podSelector"]["matchLabels"].items() <= labels
-    assert gateway["ports"] == out["spec"]["egress"][-1]["ports"] == [{"port": 8001}]
+    ports = {
+        port["port"]: rule["from"]
+        for rule in policy["spec"]["ingress"]
+        for port in rule.get("ports", ())
+        if port["port"] not in (8001, 8080)
+    }
+    operator = {
+        "namespaceSelector": {"matchLabels": {"gpen.io/may-run-ray": "true"}},
+        "podSelector": {"matchLabels": {"app.kubernetes.io/name": "kuberay-operator"}},
+    }
+    assert ports == {port: [operator] for port in (8265, 52365)}
+
+
+def test_the_container_that_kuberay_adds_is_one_that_the_namespace_takes():
+    """Ray's autoscaler beside the head; it writes to /tmp, and its root is read-only."""
+    cluster = _ray_service()["spec"]["rayClusterConfig"]
+    assert cluster["enableInTreeAutoscaling"] is True
+    options = cluster["autoscalerOptions"]
+    head = cluster["headGroupSpec"]["template"]["spec"]
+    beside = head | {"containers": [{"name": "autoscaler"} | options]}
+    _check_pod(beside, {"gpen-models"}, asks_kubernetes=True)
+    assert [mount["mountPath"] for mount in options["volumeMounts"]] == ["/tmp"]
 
 
 def test_ray_s_pods_have_settings_that_are_valid_and_one_port_for_the_gateway(monkeypatch):
