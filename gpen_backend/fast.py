@@ -164,8 +164,12 @@ class _Styled(nn.Module):
         else:
             y = self._convolved(x * style.to(self._dtype)[:, :, None, None], self.weight)
             y = torch.addcmul(self.bias[:, None, None], y, gain.to(self._dtype)[:, :, None, None])
-        beside = torch.add(self.feature_bias, feature, alpha=self._feature_gain)
-        return F.leaky_relu(torch.cat((y, beside), 1), SLOPE, inplace=True)
+        count, channels, height, width = y.shape
+        shape = (count, 2 * channels, height, width)
+        both = torch.empty(shape, dtype=y.dtype, device=y.device, memory_format=_LAYOUT)
+        both[:, :channels] = y
+        torch.add(self.feature_bias, feature, alpha=self._feature_gain, out=both[:, channels:])
+        return F.leaky_relu(both, SLOPE, inplace=True)
 
     def _scaled(self, style: Tensor, gain: Tensor) -> Tensor:
         """The weights for the one face of `style` (1, in) and `gain` (1, out)."""
@@ -192,15 +196,15 @@ class _ToRGB(nn.Module):
         self._dtype = dtype
         weight = layer.conv.weight[0, :, :, 0, 0] * layer.conv.scale
         self.weight = _constant(weight)
-        self.bias = _constant(layer.bias.flatten(1)[0])
+        self.bias = _constant(layer.bias)
         self.filter = nn.Parameter(_filters(3, 4, weight.device), requires_grad=False)
 
     def forward(self, x: Tensor, style: Tensor, rgb: Tensor | None) -> Tensor:
         """x: (N, in, H, W). style: (N, in) float32. rgb: (N, 3, H/2, W/2) or None. Returns (N, 3, H, W)."""
         weight = (self.weight * style[:, None]).to(self._dtype)
-        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
-        added = (pixels @ weight.transpose(1, 2)).float() + self.bias
-        picture = added.transpose(1, 2).reshape(len(x), 3, *x.shape[2:])
+        # Face by face: a product of batches would copy the maps first.
+        added = torch.stack([own @ face.T for own, face in zip(weight, x.permute(0, 2, 3, 1).flatten(1, 2))])
+        picture = added.float().reshape(len(x), 3, *x.shape[2:]) + self.bias
         if rgb is None:
             return picture
         return picture + F.conv_transpose2d(rgb, self.filter, stride=2, padding=1, groups=3)
