@@ -203,7 +203,8 @@ class _ToRGB(nn.Module):
         """x: (N, in, H, W). style: (N, in) float32. rgb: (N, 3, H/2, W/2) or None. Returns (N, 3, H, W)."""
         weight = (self.weight * style[:, None]).to(self._dtype)
         # Face by face: a product of batches would copy the maps first.
-        added = torch.stack([own @ face.T for own, face in zip(weight, x.permute(0, 2, 3, 1).flatten(1, 2))])
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
+        added = torch.stack([own @ face.T for own, face in zip(weight, pixels, strict=True)])
         picture = added.float().reshape(len(x), 3, *x.shape[2:]) + self.bias
         if rgb is None:
             return picture
