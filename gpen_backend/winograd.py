@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812 (the name every torch reader knows
 from torch import Tensor, nn
 
 _TAPS = 3
+_NARROWEST, _SMALLEST = 128, 16
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,7 @@ def pays(tile: int, out_channels: int, side: int) -> bool:
     Narrow layers have more to transform than to multiply, and the weights of small maps, of which there are
     more than before, are read for nothing. Limits by measurement, see docs/performance.md.
     """
-    narrowest = {0: 1 << 30, 2: 256, 4: 128}[tile]
-    return out_channels >= narrowest and side >= 16
+    return tile > 0 and out_channels >= _NARROWEST and side >= _SMALLEST
 
 
 class Winograd(nn.Module):
