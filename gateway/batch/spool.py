@@ -1,6 +1,9 @@
 """A body of any size, written to disk as it arrives."""
 
-from collections.abc import AsyncIterator
+import errno
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
@@ -8,12 +11,16 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from gateway.errors import MalformedRequest, TooLarge
+from gateway.errors import MalformedRequest, NotReady, TooLarge
 from gateway.service.threads import PixelThreads
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
+logger = logging.getLogger(__name__)
+
+# Seconds in which a batch of some size is done and gone.
+_ROOM_AFTER_S = 30.0
 # A jump to another thread costs as much as writing some tens of kilobytes.
 _PIECE_BYTES = 1 << 20
 # Every parameter there is, twice over; none is longer than a name.
@@ -62,20 +69,36 @@ async def spool(
 ) -> Spooled:
     """`body`, of that content type, as files in `folder`; disk: the thread that writes them.
 
-    Raises MalformedRequest, TooLarge.
+    Raises MalformedRequest, TooLarge, NotReady where the disk is full.
     """
     made = _spool_for(content_type, folder, limits)
     pending = bytearray()
+    with _full_disk():
+        try:
+            async for piece in body:
+                pending += piece
+                if len(pending) >= _PIECE_BYTES:
+                    full, pending = bytes(pending), bytearray()
+                    await disk.run(made.write, full)
+            await disk.run(made.write, bytes(pending))
+            return await disk.run(made.finished)
+        finally:
+            made.close()
+
+
+@contextmanager
+def _full_disk() -> Iterator[None]:
+    """Raises NotReady where what is written finds no room: other batches will leave theirs."""
     try:
-        async for piece in body:
-            pending += piece
-            if len(pending) >= _PIECE_BYTES:
-                full, pending = bytes(pending), bytearray()
-                await disk.run(made.write, full)
-        await disk.run(made.write, bytes(pending))
-        return await disk.run(made.finished)
-    finally:
-        made.close()
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        logger.error("no room on the disk for a batch: %s", error)
+        raise NotReady(
+            "the server has no room on its disk for this batch now; send fewer files, or try again later",
+            _ROOM_AFTER_S,
+        ) from error
 
 
 def _spool_for(content_type: str, folder: Path, limits: BatchLimits) -> _Spool:

@@ -288,6 +288,26 @@ async def test_a_body_that_holds_no_pictures_is_a_problem(
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+async def test_a_full_disk_is_told_and_leaves_nothing_behind(
+    serving, echo_backend, spooled_here, monkeypatch
+):
+    opened = Path.open
+
+    def full(path: Path, mode: str = "r", *rest, **options):
+        return opened(Path("/dev/full") if mode == "wb" else path, mode, *rest, **options)
+
+    async with serving(echo_backend(), settings=settings()) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr("pathlib.Path.open", full)
+            answer = await client.post("/v1/batch", files=parts(("a.jpg", picture())))
+        assert (answer.status_code, answer.json()["type"]) == (503, "not-ready")
+        assert "no room on its disk" in answer.json()["detail"]
+        assert answer.headers["Retry-After"] == "30"
+        assert not list(spooled_here.iterdir())
+        lines(await client.post("/v1/batch", files=parts(("a.jpg", picture()))))
+
+
 async def test_limits_of_files_and_bytes_are_the_batchs_own(serving, echo_backend, spooled_here):
     chosen = settings(batch_max_files=2, batch_max_bytes=10_000).model_copy(
         update={"limits": LimitSettings(max_body_bytes=3_000)}
