@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-PIPELINE_VERSION = 3
+PIPELINE_VERSION = 4
 """Counts up with every change that gives other pixels or reports for the same request."""
 
 

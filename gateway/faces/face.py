@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-import cv2
 import numpy as np
 
-from gpen_client.geometry import resize_matrix, transform
+from gpen_client.geometry import resize_matrix, shrunk, transform
 from gpen_client.types import Matrix, Pixels, Points
 
 
@@ -83,11 +82,7 @@ def best_first(faces: list[Face], width: int, height: int) -> list[Face]:
 def reduced(pixels: Pixels, side: int) -> tuple[Pixels, Matrix]:
     """A copy of `pixels` whose longer side is at most `side` px, and the (2, 3) matrix back to the photo."""
     height, width = pixels.shape[:2]
-    shrink = min(1.0, side / max(height, width))
-    small_width, small_height = max(1, round(width * shrink)), max(1, round(height * shrink))
-    small = (
-        cv2.resize(pixels, (small_width, small_height), interpolation=cv2.INTER_AREA)
-        if shrink < 1
-        else pixels
-    )
-    return small, resize_matrix((small_width, small_height), (width, height))  # type: ignore[return-value]
+    longer = max(height, width)
+    if longer <= side:
+        return pixels, resize_matrix((width, height), (width, height))
+    return shrunk(pixels, (max(1, round(width * side / longer)), max(1, round(height * side / longer))))

@@ -5,11 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gpen_client.geometry import DegenerateLandmarks, invert, scale_of, similarity, transform, warp
+from gpen_client.geometry import DegenerateLandmarks, invert, scale_of, shrunk, similarity, transform, warp
 from gpen_client.types import Matrix
 
 FIVE = np.array([[38, 52], [74, 51], [56, 72], [42, 92], [71, 92]], np.float32)
@@ -217,3 +217,24 @@ def test_faces_are_aligned_as_gpen_aligns_them(alignment):
         np.testing.assert_allclose(
             similarity(np.array(case["landmarks"]), template), case["matrix"], rtol=0, atol=1e-6
         )
+
+
+@settings(max_examples=50)
+@given(
+    st.integers(600, 1400),
+    st.integers(600, 1400),
+    st.floats(0.1, 0.9),
+    st.floats(0.2, 0.8),
+    st.floats(0.2, 0.8),
+)
+def test_what_is_shrunk_lies_where_its_matrix_says(width, height, scale, x, y):
+    image = np.zeros((height, width), np.uint8)
+    at = round(x * width), round(y * height)
+    cv2.circle(image, at, 20, 255, cv2.FILLED)
+    small, back = shrunk(image, (round(width * scale), round(height * scale)))
+    assert small.shape == (round(height * scale), round(width * scale))
+    rows, columns = np.indices(small.shape)
+    weight = small / small.sum()
+    centre = np.array([(columns * weight).sum(), (rows * weight).sum()], np.float32)
+    np.testing.assert_allclose(transform(back, centre), at, atol=0.3)
+    assert small.mean() == pytest.approx(image.mean(), rel=0.02)

@@ -64,7 +64,7 @@ def test_the_order_does_not_depend_on_the_order_of_finding(faces):
         assert best_first(list(shuffled), 1000, 600) == expected
 
 
-@given(st.integers(1, 3000), st.integers(1, 40), st.integers(1, 600), st.booleans())
+@given(st.integers(1, 3000), st.integers(1, 40) | st.integers(250, 1000), st.integers(1, 600), st.booleans())
 def test_a_reduced_copy_fits_and_its_matrix_leads_back_to_the_photos_corners(long, short, side, tall):
     shape = (long, short, 3) if tall else (short, long, 3)
     small, back = reduced(np.zeros(shape, np.uint8), side)
@@ -72,7 +72,9 @@ def test_a_reduced_copy_fits_and_its_matrix_leads_back_to_the_photos_corners(lon
     assert max(height, width) <= max(side, 1)
     assert small.shape <= shape
     corners = transform(back, np.array([[-0.5, -0.5], [width - 0.5, height - 0.5]], np.float32))
-    np.testing.assert_allclose(corners, [[-0.5, -0.5], [shape[1] - 0.5, shape[0] - 0.5]], atol=1e-3)
+    # Of large photos an odd last row or column may be left out.
+    np.testing.assert_allclose(corners[0], (-0.5, -0.5), atol=1e-3)
+    np.testing.assert_allclose(corners[1], (shape[1] - 0.5, shape[0] - 0.5), rtol=1 / 128, atol=1e-3)
 
 
 def test_a_small_photo_is_looked_at_as_it_is(astronaut):

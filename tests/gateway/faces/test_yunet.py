@@ -77,3 +77,71 @@ def test_real_portraits_have_their_face_found(finder, some_portraits):
 @pytest.mark.slow
 def test_every_real_portrait_has_its_face_found(finder, catalog):
     assert lost(catalog, finder) == []
+
+
+class Told(YunetFinder):
+    """Sees what it is told to: for each width of a copy faces of (middle x, width, score), in its px."""
+
+    def __init__(self, path, faces):
+        super().__init__(path)
+        self.faces, self.looks = faces, []
+
+    def _detector(self):
+        return self
+
+    def setInputSize(self, size):  # noqa: N802 (OpenCV's name)
+        self.width = size[0]
+        self.looks.append(size[0])
+
+    def setScoreThreshold(self, least):  # noqa: N802
+        self.least = least
+
+    def detect(self, _):
+        seen = [face for face in self.faces.get(self.width, ()) if face[2] >= self.least]
+        rows = [row(*face) for face in seen]
+        return 1, np.array(rows, np.float32) if rows else None
+
+
+def row(middle, width, score):
+    eyes = [(middle - width / 4, 40), (middle + width / 4, 40)]
+    below = [(middle, 50), (middle - width / 5, 60), (middle + width / 5, 60)]
+    return [middle - width / 2, 20, width, 60, *np.ravel(eyes + below), score]
+
+
+PHOTO = np.zeros((1200, 1600, 3), np.uint8)
+
+
+def test_a_large_face_alone_takes_two_looks(yunet_path):
+    finder = Told(yunet_path, {320: [(100, 60, 0.9)], 640: [(200, 120, 0.9)]})
+    (face,) = finder.find(PHOTO)
+    assert finder.looks == [320, 640]
+    assert face.eye_centre[0] == pytest.approx(100 * 5 + 2, abs=1)
+
+
+@pytest.mark.parametrize("small", [[], [(100, 20, 0.75)]])
+def test_a_small_face_has_the_landmarks_of_the_largest_copy(yunet_path, small):
+    faces = {320: small, 640: [(201, 40, 0.9)], 1024: [(330, 64, 0.85)]}
+    finder = Told(yunet_path, faces)
+    (face,) = finder.find(PHOTO)
+    assert finder.looks == [320, 640, 1024]
+    assert face.eye_centre[0] == pytest.approx(330 * 1600 / 1024, abs=1)
+
+
+def test_small_faces_beside_a_large_one_are_found(yunet_path):
+    faces = {320: [(100, 60, 0.9)], 640: [(200, 120, 0.9), (500, 20, 0.85)], 1024: [(800, 32, 0.9)]}
+    assert len(Told(yunet_path, faces).find(PHOTO)) == 2
+
+
+def test_what_a_larger_copy_does_not_confirm_is_no_face(yunet_path):
+    faces = {320: [(100, 60, 0.9), (250, 30, 0.75)], 640: [(200, 120, 0.9)]}
+    assert len(Told(yunet_path, faces).find(PHOTO)) == 1
+
+
+def test_what_only_a_small_copy_shows_counts_where_there_is_nothing_else(yunet_path):
+    finder = Told(yunet_path, {320: [(100, 30, 0.75)]})
+    assert len(finder.find(PHOTO)) == 1
+    assert finder.looks == [320, 640, 1024]
+
+
+def test_boxes_that_overflow_are_no_faces(yunet_path):
+    assert Told(yunet_path, {320: [(100, np.inf, 0.9)]}).find(PHOTO) == []

@@ -139,8 +139,8 @@ def test_a_panorama_costs_no_more_than_its_portrait():
     read = []
     photo = np.broadcast_to(np.zeros(3, np.uint8), (30_000, 1200, 3)).view(Watched)
     cut(photo, article_window(1200, 30_000, (600, 20_000)))
-    ((rows, _),) = read
-    assert rows.stop - rows.start < 1100
+    rows = [rows for rows, _ in read]
+    assert max(part.stop for part in rows) - min(part.start for part in rows) < 1100
 
 
 @pytest.mark.parametrize("factor", [1.2, 1.5, 3])
