@@ -1,10 +1,11 @@
 """Enhancing, remembered: the same bytes and parameters on the same model give the same answer."""
 
-import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from gateway.cache import Cache, SingleFlight, cache_key
+from gateway.cache.entry import Body
 from gateway.cache.key import picture_digest
 from gateway.enhance import Enhanced, Enhancer
 from gateway.errors import DeadlinePassed
@@ -36,7 +37,8 @@ class CachedEnhancer:
     ) -> Enhanced:
         """As `Enhancer.enhance`; the result tells its `etag`, and whether it was kept from before."""
         timings = Timings()
-        key = await self._key(data, params, deadline, accepted)
+        digest = await picture_digest(data)
+        key = await self._key(digest, params, deadline, accepted)
         if not self._cache.on:
             made = await self._enhancer.enhance(data, params, request_id, deadline, accepted)
             return replace(made, etag=key[:32])
@@ -61,7 +63,7 @@ class CachedEnhancer:
                     raise
 
     async def _key(
-        self, data: bytes, params: EnhanceParams, deadline: float, accepted: OutputFormat | None
+        self, digest: str, params: EnhanceParams, deadline: float, accepted: OutputFormat | None
     ) -> str:
         model = await self._enhancer.choose_model(params, deadline)
         depends_on = {
@@ -70,8 +72,7 @@ class CachedEnhancer:
             "model": [model.name, model.engine, model.size],
             "finder": self._enhancer.finder_name,
         }
-        # Not on the pixel threads: what is kept already must not wait for what is not.
-        return cache_key("enhanced", await asyncio.to_thread(picture_digest, data), depends_on)
+        return cache_key("enhanced", digest, depends_on)
 
 
 def _to_keep(enhanced: Enhanced) -> tuple[dict[str, Any], bytes]:
@@ -79,10 +80,10 @@ def _to_keep(enhanced: Enhanced) -> tuple[dict[str, Any], bytes]:
     return head, enhanced.image
 
 
-def _kept(head: dict[str, Any], image: bytes, timings: Timings) -> Enhanced | None:
+def _kept(head: Mapping[str, Any], image: Body, timings: Timings) -> Enhanced | None:
     """What `_to_keep` kept; None for what another version of it did."""
     try:
         report = EnhanceReport.model_validate({**head["report"], "timings_ms": timings.with_total()})
-        return Enhanced(image, head["format"], report, cache="hit")
+        return Enhanced(bytes(image), head["format"], report, cache="hit")
     except (KeyError, TypeError, ValueError):
         return None

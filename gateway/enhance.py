@@ -2,12 +2,14 @@
 
 import asyncio
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from gateway.backend import Backend
 from gateway.cache import Cache, cache_key
+from gateway.cache.entry import Body
 from gateway.cache.key import picture_digest
 from gateway.errors import DeadlinePassed, InvalidParameters
 from gateway.faces import FaceFinder
@@ -92,12 +94,12 @@ class Enhancer:
     ) -> Preprocessed:
         """The standardised portrait of the picture in `data`. accepted: the encoding the caller prefers."""
         timings = Timings()
-        portrait, own_format, state = await self._portrait(data, params, timings)
-        output_format = params.format or accepted or own_format
-        with timings.stage("encode"):
-            image = await self._threads.run(encode, portrait.pixels, output_format, params.quality)
-        report = preprocess_report(portrait, self._finder.name, timings)
-        return Preprocessed(image, output_format, report, state)
+        async with self._portrait(data, params, timings) as (portrait, own_format, state):
+            output_format = params.format or accepted or own_format
+            with timings.stage("encode"):
+                image = await self._threads.run(encode, portrait.pixels, output_format, params.quality)
+            report = preprocess_report(portrait, self._finder.name, timings)
+            return Preprocessed(image, output_format, report, state)
 
     async def enhance(
         self,
@@ -127,19 +129,18 @@ class Enhancer:
         timings: Timings,
         accepted: OutputFormat | None,
     ) -> Enhanced:
-        portrait, own_format, _ = await self._portrait(data, params, timings)
-        if params.faces == "best":
-            portrait = replace(portrait, faces=portrait.faces[:1])
-        portrait = _fewer_faces(portrait)
-        effective, rules = link(params.model_copy(update={"upscale": 1}), portrait, backend.model)
-        with timings.stage("backend"):
-            landmarks = portrait.landmarks if portrait.faces else None
-            restored = await backend.restore(portrait.pixels, landmarks, effective)
-        output_format = params.format or accepted or own_format
-        with timings.stage("encode"):
-            image = await self._threads.run(encode, restored.pixels, output_format, params.quality)
-        report = portrait_report(portrait, self._finder.name, rules, restored, timings)
-        return Enhanced(image, output_format, report)
+        async with self._portrait(data, params, timings) as (standardised, own_format, _):
+            best = standardised.faces[:1] if params.faces == "best" else standardised.faces
+            portrait = _fewer_faces(replace(standardised, faces=best))
+            effective, rules = link(params.model_copy(update={"upscale": 1}), portrait, backend.model)
+            with timings.stage("backend"):
+                landmarks = portrait.landmarks if portrait.faces else None
+                restored = await backend.restore(portrait.pixels, landmarks, effective)
+            output_format = params.format or accepted or own_format
+            with timings.stage("encode"):
+                image = await self._threads.run(encode, restored.pixels, output_format, params.quality)
+            report = portrait_report(portrait, self._finder.name, rules, restored, timings)
+            return Enhanced(image, output_format, report)
 
     async def _enhance_photo(
         self,
@@ -174,26 +175,31 @@ class Enhancer:
         except TimeoutError as error:
             raise DeadlinePassed("the backend did not tell its models in time; try again later") from error
 
+    @asynccontextmanager
     async def _portrait(
         self, data: bytes, params: PreprocessParams, timings: Timings
-    ) -> tuple[Portrait, OutputFormat, CacheState]:
-        """The standardised portrait, the input's own encoding, and whether it was kept from before."""
+    ) -> AsyncIterator[tuple[Portrait, OutputFormat, CacheState]]:
+        """The standardised portrait, the input's own encoding, and whether it was kept from before.
+
+        A new one is kept when the block ends, however it does: what is made of it does not wait for that.
+        """
         if not self._cache.on:
-            return (*await self._threads.run(self._standardise, data, params, timings), "off")
+            yield (*await self._threads.run(self._standardise, data, params, timings), "off")
+            return
         with timings.stage("cache"):
-            digest = await asyncio.to_thread(picture_digest, data)
             wanted = params.model_dump(mode="json", include=_DECIDE_PORTRAIT)
-            key = cache_key("portrait", digest, {"params": wanted, "finder": self._finder.name})
+            depends_on = {"params": wanted, "finder": self._finder.name}
+            key = cache_key("portrait", await picture_digest(data), depends_on)
             found = await self._cache.get(key)
-        # What another version of this gateway kept may lack what this one needs.
-        with suppress(KeyError, TypeError, ValueError):
-            if found is not None:
-                head, pixels = found
-                return from_stored(head, pixels), head["own_format"], "hit"
+        if found is not None and (kept := _kept(*found)):
+            yield (*kept, "hit")
+            return
         portrait, own_format = await self._threads.run(self._standardise, data, params, timings)
-        head, pixels = to_stored(portrait)
-        self._cache.put_soon(key, {**head, "own_format": own_format}, pixels)
-        return portrait, own_format, "miss"
+        try:
+            yield portrait, own_format, "miss"
+        finally:
+            head, pixels = to_stored(portrait)
+            self._cache.put_soon(key, {**head, "own_format": own_format}, pixels)
 
     def _standardise(
         self, data: bytes, params: PreprocessParams, timings: Timings
@@ -220,6 +226,14 @@ class Enhancer:
                 f"format: no webp has more than {LONGEST_WEBP:,} pixels along one side, and the result has "
                 f"{width}x{height}; ask for png or jpeg"
             )
+
+
+def _kept(head: Mapping[str, Any], pixels: Body) -> tuple[Portrait, OutputFormat] | None:
+    """A portrait that was kept; None for one of another version of this gateway, which may lack something."""
+    try:
+        return from_stored(head, pixels), head["own_format"]
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _fewer_faces(portrait: Portrait) -> Portrait:

@@ -18,6 +18,7 @@ from gateway.service.gauges import Gauges, shown
 from gateway.service.metrics import Metrics
 from gateway.service.threads import PixelThreads
 from gateway.settings import FetchSettings, Settings
+from gpen_client.allocator import keep_large_buffers
 from gpen_client.client import GpenClient
 from gpen_client.tracing import Tracing, untraced
 
@@ -56,6 +57,7 @@ async def running(
 
     Raises FinderUnavailable where the named face finder cannot run here.
     """
+    keep_large_buffers()
     counted = metrics or Metrics()
     async with AsyncExitStack() as stack:
         if tracing is not None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from gpen_backend import restore
-from gpen_backend.allocator import keep_large_buffers
 from gpen_backend.batching import Batcher, QueueFull, TooLate
 from gpen_backend.capacity import best_batch
 from gpen_backend.catalog import KNOWN_MODELS
@@ -23,6 +22,7 @@ from gpen_backend.problems import Problem
 from gpen_backend.requests import RestoreRequest
 from gpen_backend.restore import Work
 from gpen_backend.settings import BackendSettings
+from gpen_client.allocator import keep_large_buffers
 from gpen_client.types import Pixels
 
 logger = logging.getLogger(__name__)
@@ -165,8 +165,7 @@ def _warmed_up(engine: Engine) -> int:
 @asynccontextmanager
 async def running(settings: BackendSettings) -> AsyncIterator[Service]:
     """A service while it runs. Its default model is loaded meanwhile, not before."""
-    if settings.engine != "classical":
-        keep_large_buffers()
+    keep_large_buffers()
     service = Service(settings)
     loading = asyncio.create_task(service.load_default())
     try:

@@ -3,13 +3,16 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from gateway.cache.entry import Corrupt, pack, unpack
+from gateway.cache.entry import Body, Corrupt, pack, unpack
 
 logger = logging.getLogger(__name__)
 
 _MOST_WRITING = 32
+# By then an answer is on its way, which would have shared the processors with what is kept of it.
+_BEHIND_S = 0.2
 # Bytes whose digest takes half a millisecond.
 _LARGE = 1 << 19
 
@@ -42,6 +45,8 @@ class Cache:
 
     def __init__(self, tiers: Sequence[Store]) -> None:
         self._tiers = tuple(tiers)
+        self._behind: dict[str, tuple[Mapping[str, Any], Body]] = {}
+        self._hurry = asyncio.Event()
         self._packing: set[asyncio.Task[None]] = set()
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -50,8 +55,10 @@ class Cache:
         """Whether anything is kept."""
         return bool(self._tiers)
 
-    async def get(self, key: str) -> tuple[dict[str, Any], bytes] | None:
+    async def get(self, key: str) -> tuple[Mapping[str, Any], Body] | None:
         """Head and body of the entry of `key`, or None. A damaged entry is dropped and is a miss."""
+        if key in self._behind:
+            return self._behind[key]
         for place, tier in enumerate(self._tiers):
             entry = await tier.get(key)
             if entry is None:
@@ -67,7 +74,7 @@ class Cache:
             return found
         return None
 
-    async def put(self, key: str, head: Mapping[str, Any], body: bytes) -> None:
+    async def put(self, key: str, head: Mapping[str, Any], body: Body) -> None:
         """Keeps `head` and `body` under `key`: in the nearest tier at once, in the others soon."""
         if not self._tiers:
             return
@@ -77,25 +84,38 @@ class Cache:
         if others:
             self._soon(self._writing, _put_all(others, key, entry))
 
-    def put_soon(self, key: str, head: Mapping[str, Any], body: bytes) -> None:
-        """As `put`, without waiting for any tier: for what nobody asks for in the next moment."""
-        self._soon(self._packing, self.put(key, head, body))
+    def put_soon(self, key: str, head: Mapping[str, Any], body: Body) -> None:
+        """As `put`, a little later and without waiting: for what nobody asks for in the next moment."""
+        if self._soon(self._packing, self._put_behind(key)):
+            self._behind[key] = head, body
 
-    def _soon(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+    async def _put_behind(self, key: str) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), _BEHIND_S)
+        try:
+            await self.put(key, *self._behind[key])
+        finally:
+            del self._behind[key]
+
+    def _soon(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> bool:
+        """Starts `work` as one of `tasks`, unless there are too many. Tells whether it did."""
         # A medium that does not keep up costs entries, not memory.
         if len(tasks) >= _MOST_WRITING:
             work.close()
-            return
+            return False
         task = asyncio.create_task(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         task.add_done_callback(_told)
+        return True
 
     async def settled(self) -> None:
         """Waits until every tier has what was put."""
+        self._hurry.set()
         # What is put soon has further tiers to be written to in its turn.
         while unfinished := self._packing | self._writing:
             await asyncio.wait(unfinished)
+        self._hurry.clear()
 
     async def close(self) -> None:
         """Writes what is left to write and lets go of all media."""

@@ -34,28 +34,27 @@ class DiskStore:
         self._folder = folder
         self._max_bytes = max_bytes
         self._unmeasured = max_bytes
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cache")
+        # Whoever asks for an entry does not wait until others are written.
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="cache-read")
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="cache-write")
 
     async def get(self, key: str) -> bytes | None:
         """The entry of `key`, or None."""
-        return await self._on_thread(self._read, key)
+        return await _on(self._reading, self._read, key)
 
     async def put(self, key: str, entry: bytes) -> None:
         """Keeps `entry`, unless it alone is larger than all there may be."""
         if len(entry) <= self._max_bytes:
-            await self._on_thread(self._write, key, entry)
+            await _on(self._writing, self._write, key, entry)
 
     async def drop(self, key: str) -> None:
         """Removes the entry of `key`."""
-        await self._on_thread(self._remove, key)
+        await _on(self._writing, self._remove, key)
 
     async def close(self) -> None:
-        """Ends the store's thread; the files stay."""
-        await asyncio.to_thread(self._thread.shutdown)
-
-    async def _on_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, lambda: work(*args, **kwargs))
+        """Ends the store's threads; the files stay."""
+        for threads in (self._reading, self._writing):
+            await asyncio.to_thread(threads.shutdown)
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / key
@@ -113,3 +112,7 @@ class DiskStore:
             total -= length
             if total <= self._max_bytes * _SHARE_LEFT:
                 break
+
+
+async def _on(threads: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    return await asyncio.get_running_loop().run_in_executor(threads, lambda: work(*args, **kwargs))

@@ -4,22 +4,25 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 _MAGIC = b"GPG2"
 _LENGTH = struct.Struct("<I")
 _DIGEST_BYTES = 32
+
+Body: TypeAlias = bytes | memoryview
+"""Bytes, which are not to change any more."""
 
 
 class Corrupt(ValueError):
     """The bytes are not the entry of this key, or not the whole of it."""
 
 
-def pack(key: str, head: Mapping[str, Any], body: bytes) -> bytes:
+def pack(key: str, head: Mapping[str, Any], body: Body) -> bytes:
     """The entry of `key`: `head` (what JSON can write) and `body`."""
     written = json.dumps(head).encode()
-    content = _LENGTH.pack(len(written)) + written + body
-    return _MAGIC + _digest(key, content) + content
+    content = (_LENGTH.pack(len(written)), written, body)
+    return b"".join((_MAGIC, _digest(key, *content), *content))
 
 
 def unpack(key: str, entry: bytes) -> tuple[dict[str, Any], bytes]:
@@ -33,8 +36,9 @@ def unpack(key: str, entry: bytes) -> tuple[dict[str, Any], bytes]:
     return json.loads(bytes(content[_LENGTH.size : body])), bytes(content[body:])
 
 
-def _digest(key: str, content: bytes | memoryview) -> bytes:
+def _digest(key: str, *content: Body) -> bytes:
     # With the key in it, no medium that mixes entries up can answer one request with another's picture.
     digest = hashlib.sha256(key.encode())
-    digest.update(content)
+    for part in content:
+        digest.update(part)
     return digest.digest()

@@ -1,5 +1,6 @@
 """What a result is known by: everything that it depends on, and nothing else."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
@@ -7,6 +8,9 @@ from typing import Any
 
 PIPELINE_VERSION = 4
 """Counts up with every change that gives other pixels or reports for the same request."""
+
+# Bytes whose digest takes less time than the way to a thread.
+_SMALL = 1 << 19
 
 
 def cache_key(kind: str, picture_sha256: str, depends_on: Mapping[str, Any]) -> str:
@@ -21,6 +25,9 @@ def cache_key(kind: str, picture_sha256: str, depends_on: Mapping[str, Any]) -> 
     return hashlib.sha256(written.encode()).hexdigest()
 
 
-def picture_digest(data: bytes) -> str:
-    """The SHA-256 of uploaded bytes, in hex. Takes milliseconds for a large photo: off the event loop."""
-    return hashlib.sha256(data).hexdigest()
+async def picture_digest(data: bytes) -> str:
+    """The SHA-256 of uploaded bytes, in hex."""
+    if len(data) <= _SMALL:
+        return hashlib.sha256(data).hexdigest()
+    # Not on the pixel threads: what is kept already must not wait for what is not.
+    return await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())

@@ -1,5 +1,6 @@
 """A standardised portrait as bytes, so that other parameters of GPEN need not standardise again."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -11,8 +12,8 @@ from gateway.standardise.portrait import Portrait
 from gateway.standardise.quality import Quality
 
 
-def to_stored(portrait: Portrait) -> tuple[dict[str, Any], bytes]:
-    """`portrait` as a head, which JSON can write, and its pixels."""
+def to_stored(portrait: Portrait) -> tuple[dict[str, Any], memoryview]:
+    """`portrait` as a head, which JSON can write, and the bytes of its pixels."""
     head = {
         "shape": portrait.pixels.shape,
         "matrix": portrait.matrix.tolist(),
@@ -26,10 +27,10 @@ def to_stored(portrait: Portrait) -> tuple[dict[str, Any], bytes]:
         "quality": asdict(portrait.quality),
         "warnings": portrait.warnings,
     }
-    return head, portrait.pixels.tobytes()
+    return head, np.ascontiguousarray(portrait.pixels).data.cast("B")
 
 
-def from_stored(head: dict[str, Any], pixels: bytes) -> Portrait:
+def from_stored(head: Mapping[str, Any], pixels: bytes | memoryview) -> Portrait:
     """The portrait of `to_stored`."""
     faces = tuple(_face_from_stored(face) for face in head["faces"])
     return Portrait(

@@ -76,7 +76,7 @@ class Worker:
 def work(kind: str, size: int, device: str, path: str) -> None:
     """The process of a Worker."""
     if kind != "published":
-        from gpen_backend.allocator import keep_large_buffers
+        from gpen_client.allocator import keep_large_buffers
 
         keep_large_buffers()
     import torch

@@ -70,12 +70,31 @@ async def test_a_far_tier_that_does_not_keep_up_costs_the_near_one_nothing():
     cache = Cache([MemoryStore(10**6), slow])
     for number in range(40):
         await cache.put(str(number), {}, b"body")
-    cache.put_soon("soon", {}, b"body")
-    await asyncio.sleep(0)
-    assert await cache.get("soon") == ({}, b"body")
+    assert await cache.get("39") == ({}, b"body")
     slow.may_write.set()
     await cache.close()
     assert slow.writes == 32
+
+
+async def test_what_is_put_soon_is_there_at_once_and_written_later():
+    near = MemoryStore(10**6)
+    cache = Cache([near])
+    cache.put_soon("k", {"a": 1}, memoryview(b"body"))
+    await asyncio.sleep(0)
+    assert await cache.get("k") == ({"a": 1}, b"body")
+    assert await near.get("k") is None
+    async with asyncio.timeout(10):
+        while await near.get("k") is None:
+            await asyncio.sleep(0.01)
+    assert await cache.get("k") == ({"a": 1}, b"body")
+
+
+async def test_what_is_put_soon_takes_no_more_memory_than_for_a_few():
+    cache = Cache([MemoryStore(10**6)])
+    for number in range(40):
+        cache.put_soon(str(number), {}, b"body")
+    assert [await cache.get(str(number)) is None for number in range(40)] == 32 * [False] + 8 * [True]
+    await cache.close()
 
 
 async def test_a_defect_while_something_is_put_soon_is_logged(caplog):

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from gpen_backend.allocator import keep_large_buffers
+from gpen_client.allocator import keep_large_buffers
 
 # Fills and frees 64 MB on another thread again and again; prints the page faults of the last rounds.
 FAULTS = """
 import ctypes, resource, threading
-from gpen_backend.allocator import keep_large_buffers
+from gpen_client.allocator import keep_large_buffers
 {call}
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
