@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gpen_backend.layers import EPSILON, GAIN, SLOPE, EqualisedLinear, ModulatedConv, PixelNorm, fir
 from gpen_backend.network import EncoderBlock, Generator, StyledConv, ToRGB
-from gpen_backend.winograd import Winograd, pays, tile_for
+from gpen_backend.winograd import Winograd, pays
 
 _LAYOUT = torch.channels_last
 
@@ -140,8 +140,8 @@ class _Styled(nn.Module):
         self.energy = _constant(weight.square().sum((-1, -2)))
         self.enlarges = conv.blur is not None
         side = resolution // 2 if self.enlarges else resolution
-        tile = tile_for(dtype) if one_by_one and not self.enlarges else 0
-        self.winograd = Winograd(tile, dtype, weight.device) if pays(tile, out_channels, side) else None
+        by_winograd = one_by_one and not self.enlarges and pays(dtype, out_channels, side)
+        self.winograd = Winograd(dtype, weight.device) if by_winograd else None
         if self.winograd is not None:
             weight = self.winograd.spread(weight)
         elif self.enlarges:
