@@ -12,7 +12,9 @@ from gpen_backend.settings import BackendSettings
 
 def serve(settings: BackendSettings) -> None:
     """Run the backend until it is told to stop. Blocks. Finishes the requests in flight before it returns."""
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port, log_config=_log_config())
+    # httptools, which uvicorn takes where it is installed, bounds no headers.
+    app, log_config = create_app(settings), _log_config()
+    uvicorn.run(app, host=settings.host, port=settings.port, http="h11", log_config=log_config)
 
 
 def _log_config() -> dict[str, Any]:

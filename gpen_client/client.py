@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
+from urllib.request import getproxies
 
 import httpx
 import numpy as np
@@ -19,6 +20,7 @@ from gpen_client.errors import BackendError, BackendProtocolError, ModelNotFound
 from gpen_client.failures import backend_errors, refusal
 from gpen_client.resilience import BreakerState, Resilience
 from gpen_client.tracing import Trace, untraced
+from gpen_client.transport import LargeReads
 from gpen_client.types import ModelInfo, Pixels, Restored, RestoreParams
 from gpen_client.wire import (
     HEADER_LENGTH,
@@ -66,12 +68,14 @@ class GpenClient:
         self._connect_timeout_s = connect_timeout_s
         self._engines: dict[str, str] = {}
         with backend_errors(base_url):
+            limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
+            # httpx sets up its own ways where the environment names proxies.
+            mounts = None if transport or getproxies() else {"all://": LargeReads(limits)}
             self._http = httpx.AsyncClient(
                 base_url=base_url,
                 transport=transport,
-                limits=httpx.Limits(
-                    max_connections=max_connections, max_keepalive_connections=max_connections
-                ),
+                mounts=mounts,
+                limits=limits,
                 # A compressed answer could grow past any bound while it is unpacked.
                 headers={"Accept-Encoding": "identity"},
             )

@@ -11,8 +11,8 @@ from gateway.cache.entry import Body, Corrupt, pack, unpack
 logger = logging.getLogger(__name__)
 
 _MOST_WRITING = 32
-# By then an answer is on its way, which would have shared the processors with what is kept of it.
-_BEHIND_S = 0.2
+# By then an answer is on its way, which would have shared the processors with what is kept of it, seconds.
+_BEHIND_S = 0.05
 # Bytes whose digest takes half a millisecond.
 _LARGE = 1 << 19
 
@@ -75,14 +75,14 @@ class Cache:
         return None
 
     async def put(self, key: str, head: Mapping[str, Any], body: Body) -> None:
-        """Keeps `head` and `body` under `key`: in the nearest tier at once, in the others soon."""
+        """Keeps `head` and `body` under `key`: in the nearest tier at once, in the others a little later."""
         if not self._tiers:
             return
         entry = await _off_loop(len(body), pack, key, head, body)
         nearest, *others = self._tiers
         await nearest.put(key, entry)
         if others:
-            self._soon(self._writing, _put_all(others, key, entry))
+            self._soon(self._writing, self._put_in(others, key, entry))
 
     def put_soon(self, key: str, head: Mapping[str, Any], body: Body) -> None:
         """As `put`, a little later and without waiting: for what nobody asks for in the next moment."""
@@ -90,12 +90,21 @@ class Cache:
             self._behind[key] = head, body
 
     async def _put_behind(self, key: str) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._hurry.wait(), _BEHIND_S)
+        await self._later()
         try:
             await self.put(key, *self._behind[key])
         finally:
             del self._behind[key]
+
+    async def _put_in(self, tiers: Sequence[Store], key: str, entry: bytes) -> None:
+        await self._later()
+        for tier in tiers:
+            await tier.put(key, entry)
+
+    async def _later(self) -> None:
+        """Waits until the answer is on its way, or until all is to be written now."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), _BEHIND_S)
 
     def _soon(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> bool:
         """Starts `work` as one of `tasks`, unless there are too many. Tells whether it did."""
@@ -133,8 +142,3 @@ def _told(task: asyncio.Task[None]) -> None:
 async def _off_loop(size: int, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """What `work` returns, on a thread where its digest of `size` bytes takes longer than to get there."""
     return await asyncio.to_thread(work, *args, **kwargs) if size > _LARGE else work(*args, **kwargs)
-
-
-async def _put_all(tiers: Sequence[Store], key: str, entry: bytes) -> None:
-    for tier in tiers:
-        await tier.put(key, entry)

@@ -107,6 +107,8 @@ def serve(app: FastAPI, settings: ServerSettings, *, keys: bool) -> None:
         app,
         host=settings.host,
         port=settings.port,
+        # httptools, which uvicorn takes where it is installed, bounds no headers.
+        http="h11",
         log_config=log_config(settings.log_level, settings.log_format),
         access_log=False,
         server_header=False,
