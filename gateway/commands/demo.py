@@ -94,7 +94,8 @@ def _gateway() -> Iterator[str]:
     """The URL of a gateway process that ends with the block."""
     port = _free_port()
     command = [sys.executable, "-m", "gateway", "serve", "--host", "127.0.0.1", "--port", str(port)]
-    environment = {"GATEWAY_LOG_LEVEL": "warning", **os.environ}
+    # What was kept from before would have no stages to show.
+    environment = {"GATEWAY_LOG_LEVEL": "warning", "GATEWAY_CACHE": "off", **os.environ}
     with subprocess.Popen(command, env=environment) as process:  # noqa: S603 - our own command
         try:
             url = f"http://127.0.0.1:{port}"

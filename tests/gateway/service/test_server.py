@@ -267,3 +267,25 @@ async def test_a_taken_port_ends_the_process_and_says_so(tmp_path):
         _, log = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode not in (0, None)
     assert b"address already in use" in log
+
+
+async def test_headers_without_end_are_refused(tmp_path, held_backend, listening):
+    """Whichever parsers are installed: a server that takes them all can be filled by anybody."""
+    async with (
+        listening(held_backend().app) as backend_url,
+        gateway_process(tmp_path, backend_url) as gateway,
+    ):
+        host, port = re.fullmatch(r"http://(.*):(\d+)", gateway.url).groups()
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
+        async with asyncio.timeout(20):
+            try:
+                for number in range(1000):
+                    writer.write(f"X-{number}: {'x' * 1000}\r\n".encode())
+                    await writer.drain()
+                refused = (await reader.read()).startswith(b"HTTP/1.1 400 ")
+            except ConnectionError:
+                # It was closed under what it did not read.
+                refused = True
+        assert refused
+        writer.close()
