@@ -193,8 +193,8 @@ def plot(results: dict[str, list[Row]], path: Path) -> None:
             axis.legend(frameon=False)
         axes[1][column].set_xlabel(title)
     if any(row["torch_ms"] > 5000 for row in results["faces"]):
+        axes[0][1].set_ylim(bottom=0.1)
         axes[0][1].set_yscale("log")
-        axes[0][1].set_ylim(bottom=None)
     figure.savefig(path, metadata={"Date": None})
 
 
