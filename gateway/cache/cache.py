@@ -86,7 +86,8 @@ class Cache:
 
     def put_soon(self, key: str, head: Mapping[str, Any], body: Body) -> None:
         """As `put`, a little later and without waiting: for what nobody asks for in the next moment."""
-        if self._soon(self._packing, self._put_behind(key)):
+        # Of several requests that made the same at once, one keeps it.
+        if key not in self._behind and self._soon(self._packing, self._put_behind(key)):
             self._behind[key] = head, body
 
     async def _put_behind(self, key: str) -> None:

@@ -88,6 +88,19 @@ async def test_what_is_put_soon_is_there_at_once_and_written_later():
     assert await cache.get("k") == ({"a": 1}, b"body")
 
 
+async def test_what_several_put_soon_at_once_is_written_once(caplog):
+    near = MemoryStore(10**6)
+    cache = Cache([near])
+    for _ in range(3):
+        cache.put_soon("k", {}, b"body")
+    await cache.settled()
+    assert await near.get("k") == pack("k", {}, b"body")
+    cache.put_soon("k", {}, b"other")
+    assert await cache.get("k") == ({}, b"other")
+    await cache.close()
+    assert caplog.text == ""
+
+
 async def test_what_is_put_soon_is_written_without_being_asked_for():
     written = asyncio.Event()
 
