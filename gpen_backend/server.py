@@ -6,15 +6,22 @@ from typing import Any
 import uvicorn
 from uvicorn.config import LOGGING_CONFIG
 
+from gpen_backend.access import AccessLog
 from gpen_backend.app import create_app
 from gpen_backend.settings import BackendSettings
 
 
 def serve(settings: BackendSettings) -> None:
     """Run the backend until it is told to stop. Blocks. Finishes the requests in flight before it returns."""
-    # httptools, which uvicorn takes where it is installed, bounds no headers.
-    app, log_config = create_app(settings), _log_config()
-    uvicorn.run(app, host=settings.host, port=settings.port, http="h11", log_config=log_config)
+    uvicorn.run(
+        AccessLog(create_app(settings)),
+        host=settings.host,
+        port=settings.port,
+        # httptools, which uvicorn takes where it is installed, bounds no headers.
+        http="h11",
+        access_log=False,
+        log_config=_log_config(),
+    )
 
 
 def _log_config() -> dict[str, Any]:
