@@ -8,7 +8,7 @@ import sys
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import TimeoutError, expect
 
 from gateway.params import EnhanceParams
 from gateway.service.keys import make_key
@@ -31,6 +31,18 @@ def choose(page, photo):
         page.get_by_text("Choose a photo").click()
     chooser.value.set_files(photo)
     expect(page.locator("#view")).to_be_visible()
+
+
+def chosen_by_key(page):
+    """What the space bar opens. A browser on a busy machine now and then loses the key: people press again."""
+    for _ in range(3):
+        try:
+            with page.expect_file_chooser(timeout=5000) as chooser:
+                page.keyboard.press("Space")
+        except TimeoutError:
+            continue
+        return chooser.value
+    pytest.fail("the space bar opens nothing")
 
 
 def enhance(page):
@@ -264,9 +276,7 @@ def test_it_is_used_by_keyboard_alone(open_page, url, photo):
         page.keyboard.press("Tab")
     # Keys are typed faster than a busy browser moves its focus.
     expect(page.locator("#file")).to_be_focused()
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Space")
-    chooser.value.set_files(photo)
+    chosen_by_key(page).set_files(photo)
     expect(page.get_by_role("button", name="Enhance")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("#status")).to_have_text(re.compile("Done in"), timeout=60_000)
