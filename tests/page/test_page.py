@@ -34,7 +34,7 @@ def choose(page, photo):
 
 
 def chosen_by_key(page):
-    """What the space bar opens. A browser on a busy machine now and then loses the key: people press again."""
+    """What the space bar opens. A busy browser loses a key now and then: people press it again."""
     for _ in range(3):
         try:
             with page.expect_file_chooser(timeout=5000) as chooser:
