@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.cache import Cache, SingleFlight, cache_key
+from gateway.cache.digest import picture_digest
 from gateway.cache.entry import Body
-from gateway.cache.key import picture_digest
 from gateway.enhance import Enhanced, Enhancer
 from gateway.errors import DeadlinePassed
 from gateway.params import EnhanceParams
@@ -37,8 +37,7 @@ class CachedEnhancer:
     ) -> Enhanced:
         """As `Enhancer.enhance`; the result tells its `etag`, and whether it was kept from before."""
         timings = Timings()
-        digest = await picture_digest(data)
-        key = await self._key(digest, params, deadline, accepted)
+        key = await self._key(data, params, deadline, accepted)
         if not self._cache.on:
             made = await self._enhancer.enhance(data, params, request_id, deadline, accepted)
             return replace(made, etag=key[:32])
@@ -63,7 +62,7 @@ class CachedEnhancer:
                     raise
 
     async def _key(
-        self, digest: str, params: EnhanceParams, deadline: float, accepted: OutputFormat | None
+        self, data: bytes, params: EnhanceParams, deadline: float, accepted: OutputFormat | None
     ) -> str:
         model = await self._enhancer.choose_model(params, deadline)
         depends_on = {
@@ -72,7 +71,7 @@ class CachedEnhancer:
             "model": [model.name, model.engine, model.size],
             "finder": self._enhancer.finder_name,
         }
-        return cache_key("enhanced", digest, depends_on)
+        return cache_key("enhanced", await picture_digest(data), depends_on)
 
 
 def _to_keep(enhanced: Enhanced) -> tuple[dict[str, Any], bytes]:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from gateway.backend import Backend
 from gateway.cache import Cache, cache_key
+from gateway.cache.digest import picture_digest
 from gateway.cache.entry import Body
-from gateway.cache.key import picture_digest
 from gateway.errors import DeadlinePassed, InvalidParameters
 from gateway.faces import FaceFinder
 from gateway.linkage import link

@@ -70,11 +70,11 @@ class GpenClient:
         with backend_errors(base_url):
             limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
             # httpx sets up its own ways where the environment names proxies.
-            mounts = None if transport or getproxies() else {"all://": LargeReads(limits)}
+            if transport is None and not getproxies():
+                transport = LargeReads(limits)
             self._http = httpx.AsyncClient(
                 base_url=base_url,
                 transport=transport,
-                mounts=mounts,
                 limits=limits,
                 # A compressed answer could grow past any bound while it is unpacked.
                 headers={"Accept-Encoding": "identity"},

@@ -41,7 +41,7 @@ class _Network(httpcore.AnyIOBackend):
         port: int,
         timeout: float | None = None,  # noqa: ASYNC109 - httpcore's interface
         local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """As httpcore's own."""
         return _Stream(await super().connect_tcp(host, port, timeout, local_address, socket_options))

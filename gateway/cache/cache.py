@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Protocol
 
+from gateway.cache.digest import off_loop
 from gateway.cache.entry import Body, Corrupt, pack, unpack
 
 logger = logging.getLogger(__name__)
@@ -13,11 +14,6 @@ logger = logging.getLogger(__name__)
 _MOST_WRITING = 32
 # By then an answer is on its way, which would have shared the processors with what is kept of it, seconds.
 _BEHIND_S = 0.05
-# Bytes whose digest takes half a millisecond.
-_LARGE = 1 << 19
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Store(Protocol):
@@ -64,7 +60,7 @@ class Cache:
             if entry is None:
                 continue
             try:
-                found = await _off_loop(len(entry), unpack, key, entry)
+                found = await off_loop(len(entry), unpack, key, entry)
             except Corrupt as error:
                 logger.warning("a damaged entry was dropped from the %s cache: %s", tier.name, error)
                 await tier.drop(key)
@@ -78,7 +74,7 @@ class Cache:
         """Keeps `head` and `body` under `key`: in the nearest tier at once, in the others a little later."""
         if not self._tiers:
             return
-        entry = await _off_loop(len(body), pack, key, head, body)
+        entry = await off_loop(len(body), pack, key, head, body)
         nearest, *others = self._tiers
         await nearest.put(key, entry)
         if others:
@@ -138,8 +134,3 @@ def _told(task: asyncio.Task[None]) -> None:
     """Stores raise nothing: what `task` did raise is a defect, and nobody else would hear of it."""
     if not task.cancelled() and (error := task.exception()):
         logger.error("an entry was not kept", exc_info=error)
-
-
-async def _off_loop(size: int, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """What `work` returns, on a thread where its digest of `size` bytes takes longer than to get there."""
-    return await asyncio.to_thread(work, *args, **kwargs) if size > _LARGE else work(*args, **kwargs)
