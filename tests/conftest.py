@@ -1,7 +1,9 @@
 """What tests of several packages share."""
 
 import hashlib
+import itertools
 import os
+import random
 import re
 import socket
 import struct
@@ -49,6 +51,25 @@ def astronaut() -> Pixels:
     pixels = np.ascontiguousarray(data.astronaut())
     pixels.setflags(write=False)
     return pixels
+
+
+@pytest.fixture(scope="session")
+def free_ports() -> Callable[[int], list[int]]:
+    """`free_ports(number)`: ports for servers that start later and cannot choose their own.
+
+    From 20000 to 29999, which nothing takes by itself: the kernel gives connections and other tests' servers
+    32768 and up, Ray its workers 10002 to 19999 and its replicas 30000 to 31000.
+    """
+    untried = iter(random.sample(range(20000, 30000), 10000))
+
+    def is_free(port: int) -> bool:
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            return False
+        return True
+
+    return lambda number: list(itertools.islice(filter(is_free, untried), number))
 
 
 @pytest.fixture(scope="session")

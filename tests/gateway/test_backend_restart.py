@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import os
 import random
-import socket
 import subprocess
 import sys
 from asyncio.subprocess import Process
@@ -101,9 +100,10 @@ def all_colours() -> Iterator[Colour]:
     return iter(shuffled)
 
 
-async def test_a_backend_killed_and_restarted_under_load_gives_no_wrong_answer(serving, tmp_path: Path):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+async def test_a_backend_killed_and_restarted_under_load_gives_no_wrong_answer(
+    serving, tmp_path: Path, free_ports
+):
+    (port,) = free_ports(1)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "GPEN_"))}
     environment |= {"GPEN_BACKEND_ENGINE": "classical", "GPEN_MODELS_DIR": str(tmp_path)}
     settings = Settings(

@@ -1,7 +1,6 @@
 """The client against KServe's own server: what others mean by the protocol is what we mean."""
 
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -49,11 +48,14 @@ ModelServer(http_port=int(sys.argv[1]), enable_grpc=False).start([model])
 
 
 @pytest.fixture(scope="module")
-def server(python_with: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(
+    python_with: Callable[..., Path],
+    free_ports: Callable[[int], list[int]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("server")
     (folder / "serve.py").write_text(SERVER)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    (port,) = free_ports(1)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     with (folder / "log").open("w") as log:
         command = [python_with(KSERVE), folder / "serve.py", str(port)]

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -188,7 +187,9 @@ class Cluster:
 
 
 @pytest.fixture(scope="session", params=[False, True], ids=["ray-proxy", "haproxy"])
-def cluster(request: pytest.FixtureRequest, python_with_ray: Path) -> Iterator[Cluster]:
+def cluster(
+    request: pytest.FixtureRequest, python_with_ray: Path, free_ports: Callable[[int], list[int]]
+) -> Iterator[Cluster]:
     """A Ray with its own proxy, and one with HAProxy in its place."""
     names = ("serve", "dashboard", "client", "metrics", "stats", "fallback")
     # Sockets' names are short: a folder of pytest's own is too deep for Ray's.
@@ -209,15 +210,6 @@ def two_replicas(cluster: Cluster) -> Cluster:
     """As many as there are, of which each takes four requests."""
     cluster.deploy(min_replicas=2, max_replicas=2, env={"GPEN_BACKEND_MAX_QUEUE": "4"})
     return cluster
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 @pytest.fixture(scope="session")
