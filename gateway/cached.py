@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from gateway.cache import Cache, SingleFlight, cache_key
-from gateway.cache.digest import picture_digest
-from gateway.cache.entry import Body
-from gateway.enhance import Enhanced, Enhancer
+from gateway.cache import Body, Cache, Entry, Picture, SingleFlight, cache_key
+from gateway.enhance import Enhanced, Enhancer, Preprocessed
 from gateway.errors import DeadlinePassed
-from gateway.params import EnhanceParams
+from gateway.params import EnhanceParams, PreprocessParams
 from gateway.photo import OutputFormat
 from gateway.schemas import EnhanceReport
 from gateway.timings import Timings
@@ -22,10 +20,15 @@ class CachedEnhancer:
     """An Enhancer whose results are kept, and whose identical concurrent requests are one."""
 
     def __init__(self, enhancer: Enhancer, cache: Cache) -> None:
-        self.preprocess = enhancer.preprocess
         self._enhancer = enhancer
         self._cache = cache
         self._flights: SingleFlight[Enhanced] = SingleFlight()
+
+    async def preprocess(
+        self, data: bytes, params: PreprocessParams, accepted: OutputFormat | None = None
+    ) -> Preprocessed:
+        """As `Enhancer.preprocess`, which keeps its portraits itself."""
+        return await self._enhancer.preprocess(Picture(data), params, accepted)
 
     async def enhance(
         self,
@@ -37,9 +40,10 @@ class CachedEnhancer:
     ) -> Enhanced:
         """As `Enhancer.enhance`; the result tells its `etag`, and whether it was kept from before."""
         timings = Timings()
-        key = await self._key(data, params, deadline, accepted)
+        picture = Picture(data)
+        key = await self._key(picture, params, deadline, accepted)
         if not self._cache.on:
-            made = await self._enhancer.enhance(data, params, request_id, deadline, accepted)
+            made = await self._enhancer.enhance(picture, params, request_id, deadline, accepted)
             return replace(made, etag=key[:32])
         asked_first = False
 
@@ -48,9 +52,8 @@ class CachedEnhancer:
             asked_first = True
             if (found := await self._cache.get(key)) and (kept := _kept(*found, timings)):
                 return kept
-            made = await self._enhancer.enhance(data, params, request_id, deadline, accepted)
-            head, image = _to_keep(made)
-            await self._cache.put(key, head, image)
+            made = await self._enhancer.enhance(picture, params, request_id, deadline, accepted)
+            await self._cache.put(key, _to_keep(made))
             return replace(made, cache="miss")
 
         while True:
@@ -62,7 +65,7 @@ class CachedEnhancer:
                     raise
 
     async def _key(
-        self, data: bytes, params: EnhanceParams, deadline: float, accepted: OutputFormat | None
+        self, picture: Picture, params: EnhanceParams, deadline: float, accepted: OutputFormat | None
     ) -> str:
         model = await self._enhancer.choose_model(params, deadline)
         depends_on = {
@@ -71,12 +74,12 @@ class CachedEnhancer:
             "model": [model.name, model.engine, model.size],
             "finder": self._enhancer.finder_name,
         }
-        return cache_key("enhanced", await picture_digest(data), depends_on)
+        return cache_key("enhanced", await picture.sha256(), depends_on)
 
 
-def _to_keep(enhanced: Enhanced) -> tuple[dict[str, Any], bytes]:
+def _to_keep(enhanced: Enhanced) -> Entry:
     head = {"format": enhanced.output_format, "report": enhanced.report.model_dump(mode="json")}
-    return head, enhanced.image
+    return Entry(head, enhanced.image)
 
 
 def _kept(head: Mapping[str, Any], image: Body, timings: Timings) -> Enhanced | None:

@@ -8,9 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from gateway.backend import Backend
-from gateway.cache import Cache, cache_key
-from gateway.cache.digest import picture_digest
-from gateway.cache.entry import Body
+from gateway.cache import Body, Cache, Entry, Picture, cache_key
 from gateway.errors import DeadlinePassed, InvalidParameters
 from gateway.faces import FaceFinder
 from gateway.linkage import link
@@ -90,11 +88,11 @@ class Enhancer:
         return self._finder.name
 
     async def preprocess(
-        self, data: bytes, params: PreprocessParams, accepted: OutputFormat | None = None
+        self, picture: Picture, params: PreprocessParams, accepted: OutputFormat | None = None
     ) -> Preprocessed:
-        """The standardised portrait of the picture in `data`. accepted: the encoding the caller prefers."""
+        """The standardised portrait of `picture`. accepted: the encoding the caller prefers."""
         timings = Timings()
-        async with self._portrait(data, params, timings) as (portrait, own_format, state):
+        async with self._portrait(picture, params, timings) as (portrait, own_format, state):
             output_format = params.format or accepted or own_format
             with timings.stage("encode"):
                 image = await self._threads.run(encode, portrait.pixels, output_format, params.quality)
@@ -103,13 +101,13 @@ class Enhancer:
 
     async def enhance(
         self,
-        data: bytes,
+        picture: Picture,
         params: EnhanceParams,
         request_id: str,
         deadline: float,
         accepted: OutputFormat | None = None,
     ) -> Enhanced:
-        """The enhanced picture in `data`, as a portrait or as the whole photo that it is.
+        """The enhanced `picture`, as a portrait or as the whole photo that it is.
 
         deadline: on time.monotonic's clock, seconds; the backend is told. accepted: the encoding the caller
         prefers. Raises GatewayError.
@@ -118,18 +116,18 @@ class Enhancer:
         model = await self.choose_model(params, deadline)
         backend = Backend(self._client, model, request_id, deadline)
         if params.output == "photo":
-            return await self._enhance_photo(data, params, backend, timings, accepted)
-        return await self._enhance_portrait(data, params, backend, timings, accepted)
+            return await self._enhance_photo(picture.data, params, backend, timings, accepted)
+        return await self._enhance_portrait(picture, params, backend, timings, accepted)
 
     async def _enhance_portrait(
         self,
-        data: bytes,
+        picture: Picture,
         params: EnhanceParams,
         backend: Backend,
         timings: Timings,
         accepted: OutputFormat | None,
     ) -> Enhanced:
-        async with self._portrait(data, params, timings) as (standardised, own_format, _):
+        async with self._portrait(picture, params, timings) as (standardised, own_format, _):
             best = standardised.faces[:1] if params.faces == "best" else standardised.faces
             portrait = _fewer_faces(replace(standardised, faces=best))
             effective, rules = link(params.model_copy(update={"upscale": 1}), portrait, backend.model)
@@ -177,29 +175,28 @@ class Enhancer:
 
     @asynccontextmanager
     async def _portrait(
-        self, data: bytes, params: PreprocessParams, timings: Timings
+        self, picture: Picture, params: PreprocessParams, timings: Timings
     ) -> AsyncIterator[tuple[Portrait, OutputFormat, CacheState]]:
         """The standardised portrait, the input's own encoding, and whether it was kept from before.
 
         A new one is kept when the block ends, however it does: what is made of it does not wait for that.
         """
         if not self._cache.on:
-            yield (*await self._threads.run(self._standardise, data, params, timings), "off")
+            yield (*await self._threads.run(self._standardise, picture.data, params, timings), "off")
             return
         with timings.stage("cache"):
             wanted = params.model_dump(mode="json", include=_DECIDE_PORTRAIT)
             depends_on = {"params": wanted, "finder": self._finder.name}
-            key = cache_key("portrait", await picture_digest(data), depends_on)
+            key = cache_key("portrait", await picture.sha256(), depends_on)
             found = await self._cache.get(key)
         if found is not None and (kept := _kept(*found)):
             yield (*kept, "hit")
             return
-        portrait, own_format = await self._threads.run(self._standardise, data, params, timings)
+        portrait, own_format = await self._threads.run(self._standardise, picture.data, params, timings)
         try:
             yield portrait, own_format, "miss"
         finally:
-            head, pixels = to_stored(portrait)
-            self._cache.put_soon(key, {**head, "own_format": own_format}, pixels)
+            self._cache.put_soon(key, lambda: _to_keep(portrait, own_format))
 
     def _standardise(
         self, data: bytes, params: PreprocessParams, timings: Timings
@@ -226,6 +223,11 @@ class Enhancer:
                 f"format: no webp has more than {LONGEST_WEBP:,} pixels along one side, and the result has "
                 f"{width}x{height}; ask for png or jpeg"
             )
+
+
+def _to_keep(portrait: Portrait, own_format: OutputFormat) -> Entry:
+    head, pixels = to_stored(portrait)
+    return Entry({**head, "own_format": own_format}, pixels)
 
 
 def _kept(head: Mapping[str, Any], pixels: Body) -> tuple[Portrait, OutputFormat] | None:

@@ -1,7 +1,8 @@
 """Enhancing and the cache's tiers, counted."""
 
-from gateway.cache import Cache
-from gateway.cache.cache import Store
+from typing import Generic, TypeVar
+
+from gateway.cache import Cache, Picture, Store
 from gateway.enhance import Enhanced, Enhancer, Preprocessed
 from gateway.faces import FaceFinder
 from gateway.models import Models
@@ -11,6 +12,8 @@ from gateway.service.metrics import Metrics
 from gateway.service.threads import PixelThreads
 from gpen_client.client import GpenClient
 from gpen_client.tracing import note
+
+V = TypeVar("V")
 
 
 class MeasuredEnhancer(Enhancer):
@@ -30,23 +33,23 @@ class MeasuredEnhancer(Enhancer):
         self._metrics = metrics
 
     async def preprocess(
-        self, data: bytes, params: PreprocessParams, accepted: OutputFormat | None = None
+        self, picture: Picture, params: PreprocessParams, accepted: OutputFormat | None = None
     ) -> Preprocessed:
         """As `Enhancer.preprocess`."""
-        made = await super().preprocess(data, params, accepted)
+        made = await super().preprocess(picture, params, accepted)
         self._metrics.preprocessed(made.report)
         return made
 
     async def enhance(
         self,
-        data: bytes,
+        picture: Picture,
         params: EnhanceParams,
         request_id: str,
         deadline: float,
         accepted: OutputFormat | None = None,
     ) -> Enhanced:
         """As `Enhancer.enhance`."""
-        made = await super().enhance(data, params, request_id, deadline, accepted)
+        made = await super().enhance(picture, params, request_id, deadline, accepted)
         self._metrics.enhanced(params.output, made.report)
         told = {"gpen.engine": made.report.engine, "gpen.model": made.report.model}
         stages = {f"gpen.stage.{name}_ms": value for name, value in made.report.timings_ms.items()}
@@ -54,10 +57,10 @@ class MeasuredEnhancer(Enhancer):
         return made
 
 
-class MeasuredStore:
-    """A tier of the cache whose hits and misses are counted."""
+class MeasuredStore(Generic[V]):
+    """A medium of the cache whose hits and misses are counted."""
 
-    def __init__(self, store: Store, metrics: Metrics) -> None:
+    def __init__(self, store: Store[V], metrics: Metrics) -> None:
         self._store = store
         self._metrics = metrics
 
@@ -66,19 +69,19 @@ class MeasuredStore:
         """The tier's name."""
         return self._store.name
 
-    async def get(self, key: str) -> bytes | None:
-        """The entry of `key`, or None."""
+    async def get(self, key: str) -> V | None:
+        """What is kept under `key`, or None."""
         entry = await self._store.get(key)
         self._metrics.cache_read(self.name, "miss" if entry is None else "hit")
         return entry
 
-    async def put(self, key: str, entry: bytes) -> None:
+    async def put(self, key: str, entry: V) -> None:
         """Keeps `entry` under `key`."""
         await self._store.put(key, entry)
         self._metrics.cache_written(self.name)
 
     async def drop(self, key: str) -> None:
-        """Removes the entry of `key`, which only damage makes necessary."""
+        """Removes what is kept under `key`, which only damage makes necessary."""
         self._metrics.cache_read(self.name, "damaged")
         await self._store.drop(key)
 

@@ -11,8 +11,8 @@ from gpen_backend.problems import Problem
 Result = TypeVar("Result")
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body of a request. Raises Problem 413 past `limit` bytes, before reading on."""
+async def read_body(request: Request, limit: int) -> list[bytes]:
+    """The body of a request as it came. Raises Problem 413 past `limit` bytes, before reading on."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise _too_large(limit)
@@ -23,7 +23,7 @@ async def read_body(request: Request, limit: int) -> bytes:
         if size > limit:
             raise _too_large(limit)
         chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return chunks
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

@@ -1,7 +1,7 @@
 """One message of the protocol, checked and named: what is to be restored, how, and by when."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from gpen_backend.problems import Problem
 from gpen_backend.settings import BackendSettings
+from gpen_client.pieces import Piece
 from gpen_client.types import Pixels, Points, RestoreParams
 from gpen_client.wire import InferRequest, decode_request
 
@@ -32,8 +33,13 @@ class RestoreRequest:
     binary: bool
 
 
-def read_request(body: bytes, header_length: int | None, settings: BackendSettings) -> RestoreRequest:
-    """Decode and check a body. Raises WireError where it is no message, Problem 400 for what it asks."""
+def read_request(
+    body: Sequence[Piece], header_length: int | None, settings: BackendSettings
+) -> RestoreRequest:
+    """Decode and check a body, which came in these pieces.
+
+    Raises WireError where it is no message, Problem 400 for what it asks.
+    """
     message = decode_request(body, header_length)
     for tensor in message.tensors:
         if tensor.name not in _INPUTS:

@@ -51,9 +51,12 @@ def restore(image: Pixels, landmarks: Points | None, params: RestoreParams, engi
     landmarks are degenerate is left as it is, and without landmarks nothing is restored, only adjusted.
     Raises EngineError.
     """
-    work = Work(image, landmarks, params)
-    work = aligned(work, engine.size)
-    return finished(run_network(work, engine))
+    return restored(Work(image, landmarks, params), engine)
+
+
+def restored(work: Work, engine: Engine) -> Work:
+    """All steps, one after the other. Raises EngineError."""
+    return finished(run_network(aligned(work, engine.size), engine))
 
 
 def aligned(work: Work, size: int) -> Work:

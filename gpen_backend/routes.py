@@ -17,7 +17,7 @@ from gpen_backend.engines import Engine
 from gpen_backend.models import ModelNotReady, ModelStatus, UnknownModel
 from gpen_backend.problems import Problem
 from gpen_backend.requests import RestoreRequest, read_request
-from gpen_backend.restore import Work, finished
+from gpen_backend.restore import Work
 from gpen_backend.service import Deadline, Service
 from gpen_client.errors import WireError
 from gpen_client.tracing import note
@@ -93,7 +93,9 @@ async def infer(request: Request) -> Response:
             raise Problem(500, f"{name} failed: {str(error) or type(error).__name__}") from error
 
 
-async def _inferred(service: Service, name: str, request: Request, body: bytes, arrived: float) -> Response:
+async def _inferred(
+    service: Service, name: str, request: Request, body: list[bytes], arrived: float
+) -> Response:
     """Decode, restore and encode."""
     metrics = request.app.state.metrics
     length = header_length(request.headers)
@@ -101,23 +103,21 @@ async def _inferred(service: Service, name: str, request: Request, body: bytes, 
     asked = await _read(service, body, length)
     decode_ms = (time.perf_counter() - start) * 1000
     deadline = Deadline(arrived + asked.timeout_s if asked.timeout_s is not None else None)
-    engine, restored = await service.restored(name, asked, deadline)
 
-    def answer() -> tuple[Response, Work]:
-        work = finished(restored)
-        work = replace(work, timings_ms={"decode": decode_ms, **work.timings_ms})
-        return _answer(name, engine, work, asked), work
+    def answer(engine: Engine, done: Work) -> tuple[Response, Engine, Work]:
+        work = replace(done, timings_ms={"decode": decode_ms, **done.timings_ms})
+        return _answer(name, engine, work, asked), engine, work
 
-    response, work = await service.on_pixels(answer, deadline)
+    response, engine, work = await service.answered(name, asked, deadline, answer)
     metrics.restored(name, engine.name, len(work.restored), work.batch_size, work.timings_ms)
     stages = {f"gpen.stage.{stage}_ms": milliseconds for stage, milliseconds in work.timings_ms.items()}
     note({"gpen.batch_size": work.batch_size, **stages})
     return response
 
 
-async def _read(service: Service, body: bytes, length: int | None) -> RestoreRequest:
-    # Tensors that come as bytes are views of the body: the way to a thread takes longer than to read them.
-    if length is not None and length <= _SMALL_HEAD and len(body) <= _SMALL_BODY:
+async def _read(service: Service, body: list[bytes], length: int | None) -> RestoreRequest:
+    # The way to a thread takes longer than to put a portrait's pieces together.
+    if length is not None and length <= _SMALL_HEAD and sum(map(len, body)) <= _SMALL_BODY:
         return read_request(body, length, service.settings)
     return await service.on_pixels(lambda: read_request(body, length, service.settings))
 

@@ -81,10 +81,11 @@ class Service:
         """What `run` returns on a thread for pixel work. Not started past the deadline or once cancelled."""
         return await self._on(self._pixels, run, deadline)
 
-    async def restored(self, name: str, request: RestoreRequest, deadline: Deadline) -> tuple[Engine, Work]:
-        """The faces of a request, restored by the model `name`, and the engine that ran.
+    async def answered(
+        self, name: str, request: RestoreRequest, deadline: Deadline, answer: Callable[[Engine, Work], Result]
+    ) -> Result:
+        """What `answer` makes, on a thread for pixels, of a request whose faces the model `name` restored.
 
-        What is left to do, `restore.finished`, belongs on the threads for pixels, with the answer's encoding.
         Raises UnknownModel, ModelNotReady, EngineError, Problem 400, 429 or 503.
         """
         try:
@@ -97,21 +98,28 @@ class Service:
         if wanted not in (None, engine.size, KNOWN_MODELS[name].size):
             raise Problem(400, f"parameter 'inference_size' must be {engine.size}, the size of {name}")
         work = Work(request.image, request.landmarks, request.params)
+        if _needs_no_queue(engine, request):
+            return await self.on_pixels(lambda: answer(engine, restore.restored(work, engine)), deadline)
+        work = await self._batched(engine, work, deadline)
+        return await self.on_pixels(lambda: answer(engine, restore.finished(work)), deadline)
+
+    async def _batched(self, engine: Engine, work: Work, deadline: Deadline) -> Work:
+        """`work` with its faces restored in runs that other requests share."""
 
         def prepared() -> tuple[Work, Sequence[Pixels]]:
             ready = restore.aligned(work, engine.size)
             return ready, restore.network_faces(ready)
 
-        work, faces = await self.on_pixels(prepared, deadline)
+        ready, faces = await self.on_pixels(prepared, deadline)
         if not faces:
-            return engine, work
+            return ready
         try:
             batched = await self._batcher.restored(engine, faces, deadline.at)
         except QueueFull as error:
             raise Problem(429, str(error)) from error
         except TooLate as error:
             raise Problem(503, str(error)) from error
-        return engine, restore.with_restored(work, batched)
+        return restore.with_restored(ready, batched)
 
     async def load_default(self) -> None:
         """Fetch the default model if need be, and load it. Where that fails, the model's status says why."""
@@ -150,6 +158,15 @@ class Service:
 
         # Cancelling this wait takes what has not been started off the thread's queue.
         return await asyncio.get_running_loop().run_in_executor(threads, start)
+
+
+def _needs_no_queue(engine: Engine, request: RestoreRequest) -> bool:
+    """Whether the thread that aligns may run the engine, too.
+
+    Then a face saves two changes of threads. A crowd queues all the same: it must not keep a thread.
+    """
+    faces = 0 if request.landmarks is None else len(request.landmarks)
+    return faces <= 1 and getattr(engine, "concurrent", False)
 
 
 def _warmed_up(engine: Engine) -> int:

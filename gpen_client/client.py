@@ -1,9 +1,10 @@
 """An async client of one GPEN backend, or of another server of the Open Inference Protocol v2."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from functools import lru_cache
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
@@ -18,6 +19,7 @@ from gpen_client.answers import UNKNOWN, Metadata, restored_from
 from gpen_client.attempts import Attempts, Tally
 from gpen_client.errors import BackendError, BackendProtocolError, ModelNotFound
 from gpen_client.failures import backend_errors, refusal
+from gpen_client.pieces import Piece
 from gpen_client.resilience import BreakerState, Resilience
 from gpen_client.tracing import Trace, untraced
 from gpen_client.transport import LargeReads
@@ -37,6 +39,8 @@ _PROBE_TIMEOUT_S = 5.0
 _MARGIN = 1 << 20
 # Bytes that are copied in two milliseconds.
 _LARGE = 1 << 22
+# The paths of all models there are, twice over.
+_MOST_PATHS = 64
 # A number of a picture takes at most "255," and its share of brackets and spaces where a server sends JSON.
 _JSON_BYTES_PER_VALUE = 8
 
@@ -79,6 +83,7 @@ class GpenClient:
                 # A compressed answer could grow past any bound while it is unpacked.
                 headers={"Accept-Encoding": "identity"},
             )
+            self._blank = lru_cache(_MOST_PATHS)(self._http.build_request)
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -140,9 +145,8 @@ class GpenClient:
         parameters = params.model_dump(exclude_none=True) | {"timeout_ms": max(1, round(timeout_s * 1000))}
         height, width = (side * params.upscale for side in image.shape[:2])
         request = InferRequest(tensors, parameters, request_id, outputs=["image"])
-        # To copy a whole photo takes a hundred times as long as a portrait.
-        large = image.nbytes > _LARGE
-        headers, body = await asyncio.to_thread(encode_request, request) if large else encode_request(request)
+        headers, body = encode_request(request)
+        headers["Content-Length"] = str(sum(map(len, body)))
         if request_id is not None:
             headers["X-Request-ID"] = request_id
         async with self._deadline(timeout_s):
@@ -152,10 +156,17 @@ class GpenClient:
                     f"{_path(model)}/infer",
                     timeout_s,
                     {**headers, **context},
-                    body,
+                    _slices(body),
                     expected=width * height * 3,
                 )
-            response = decode_response(answer, header_length(answered))
+            length = header_length(answered)
+            # To put a whole photo together takes a hundred times as long as a portrait.
+            large = sum(map(len, answer)) > _LARGE
+            response = (
+                await asyncio.to_thread(decode_response, answer, length)
+                if large
+                else decode_response(answer, length)
+            )
             if request_id is not None and response.id not in (None, "", request_id):
                 raise BackendProtocolError(
                     f"backend {self._backend} answered another request than {request_id}"
@@ -209,7 +220,7 @@ class GpenClient:
         async with self._deadline(_PROBE_TIMEOUT_S):
             _, body = await self._call("GET", _path(name), _PROBE_TIMEOUT_S)
         try:
-            return Metadata.model_validate_json(body)
+            return Metadata.model_validate_json(b"".join(body))
         except ValidationError as error:
             raise BackendProtocolError(
                 f"backend {self._backend} does not describe {name!r}: {error}"
@@ -240,24 +251,36 @@ class GpenClient:
         path: str,
         timeout_s: float,
         headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
+        content: AsyncIterator[bytes] | None = None,
         expected: int = 0,
-    ) -> tuple[httpx.Headers, bytes]:
-        """Give headers and body of a 2xx answer whose tensors take `expected` bytes. Raises BackendError."""
+    ) -> tuple[httpx.Headers, list[bytes]]:
+        """Give headers and body of a 2xx answer, as it came, whose tensors take `expected` bytes.
+
+        Raises BackendError.
+        """
         timeout = httpx.Timeout(timeout_s, connect=self._connect_timeout_s)
-        async with self._http.stream(
-            method, path, headers=headers, content=content, timeout=timeout
-        ) as answer:
+        # What httpx makes of the address and its own headers, each time anew, takes longer than to send them.
+        blank = self._blank("GET", path)
+        request = httpx.Request(
+            method,
+            blank.url,
+            headers={**blank.headers, **(headers or {})},
+            content=content,
+            extensions={"timeout": timeout.as_dict()},
+        )
+        async with aclosing(await self._http.send(request, stream=True)) as answer:
             packed = answer.headers.get("Content-Encoding", "identity") != "identity"
             if not answer.is_success:
-                beginning, _ = (b"", False) if packed else await _read(answer, _MARGIN)
-                raise refusal(self._backend, answer.status_code, answer.headers, beginning)
+                beginning, _ = ([], False) if packed else await _read(answer, _MARGIN)
+                raise refusal(self._backend, answer.status_code, answer.headers, b"".join(beginning))
             if packed:
                 raise BackendProtocolError(f"backend {self._backend} compressed its answer, unasked")
             per_byte = 1 if HEADER_LENGTH in answer.headers else _JSON_BYTES_PER_VALUE
             body, whole = await _read(answer, per_byte * expected + _MARGIN)
             if not whole:
-                raise BackendProtocolError(f"backend {self._backend} answered more than {len(body)} bytes")
+                raise BackendProtocolError(
+                    f"backend {self._backend} answered more than {sum(map(len, body))} bytes"
+                )
             return answer.headers, body
 
 
@@ -268,7 +291,15 @@ def _path(model: str) -> str:
     return f"/v2/models/{quote(model, safe='')}"
 
 
-async def _read(answer: httpx.Response, limit: int) -> tuple[bytes, bool]:
+async def _slices(body: Sequence[Piece]) -> AsyncIterator[bytes]:
+    """`body` in pieces that the event loop copies in no time."""
+    for piece in body:
+        for start in range(0, len(piece), _LARGE):
+            # h11 takes any bytes-like object, and so does the backend.
+            yield piece[start : start + _LARGE]  # type: ignore[misc]
+
+
+async def _read(answer: httpx.Response, limit: int) -> tuple[list[bytes], bool]:
     """Read the body up to `limit` bytes or a little over, and tell whether that is all of it."""
     chunks, size = [], 0
     async for chunk in answer.aiter_bytes():
@@ -276,4 +307,4 @@ async def _read(answer: httpx.Response, limit: int) -> tuple[bytes, bool]:
         size += len(chunk)
         if size > limit:
             break
-    return b"".join(chunks), size <= limit
+    return chunks, size <= limit

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from gpen_client.errors import WireError
+from gpen_client.pieces import Pieces
 
 # The protocol's tensor data types but BYTES, which no picture needs, by numpy's typestr without byte order.
 _DATATYPE_OF = {
@@ -78,19 +79,22 @@ def described(tensor: Tensor, binary: bool) -> TensorJson:
 
 
 def little_endian(tensor: Tensor) -> memoryview:
-    """Give the numbers as the binary extension has them: little-endian, row-major, without padding."""
-    return np.asarray(tensor.data, tensor.data.dtype.newbyteorder("<"), order="C").data
+    """Give the numbers as the binary extension has them: little-endian, row-major, without padding.
+
+    They are not copied where the array has them so; its owner is not to change them then.
+    """
+    numbers = np.asarray(tensor.data, tensor.data.dtype.newbyteorder("<"), order="C")
+    return numbers.reshape(-1).view(np.uint8).data.toreadonly()
 
 
-def gathered(descriptions: Sequence[TensorJson], body: bytes, start: int) -> list[Tensor]:
+def gathered(descriptions: Sequence[TensorJson], binary: Pieces) -> list[Tensor]:
     """Read the tensors that a message describes.
 
-    body, start: the HTTP body, and where in it the binary tensors begin, one after the other in the order
-    of `descriptions`. Those are read-only views of `body`.
+    binary: what follows the JSON, the binary tensors one after the other in the order of `descriptions`.
+    Those are read-only, and views of a piece where they lie within it.
     Raises WireError where names repeat, or counts, sizes or types do not fit, or bytes are left over.
     """
     tensors: dict[str, Tensor] = {}
-    offset = start
     for described in descriptions:
         if described.name in tensors:
             raise WireError(f"tensor {quoted(described.name)} is given twice")
@@ -98,14 +102,10 @@ def gathered(descriptions: Sequence[TensorJson], body: bytes, start: int) -> lis
         size = described.parameters.binary_data_size if described.parameters else None
         if (size is None) == (described.data is None):
             raise _fault(described, "needs either data or a binary_data_size, and not both")
-        if size is None:
-            data = _from_json(described, dtype)
-        else:
-            data = _from_bytes(described, dtype, body, offset)
-            offset += size
+        data = _from_json(described, dtype) if size is None else _from_bytes(described, dtype, binary)
         tensors[described.name] = Tensor(described.name, data)
-    if offset != len(body):
-        raise WireError(f"{len(body) - offset} bytes follow the last binary tensor")
+    if binary.left:
+        raise WireError(f"{binary.left} bytes follow the last binary tensor")
     return list(tensors.values())
 
 
@@ -125,15 +125,15 @@ def _dtype(described: TensorJson) -> np.dtype[Any]:
     return dtype
 
 
-def _from_bytes(described: TensorJson, dtype: np.dtype[Any], body: bytes, offset: int) -> NDArray[Any]:
+def _from_bytes(described: TensorJson, dtype: np.dtype[Any], binary: Pieces) -> NDArray[Any]:
     count = math.prod(described.shape)
-    size, left = count * dtype.itemsize, len(body) - offset
+    size = count * dtype.itemsize
     said = described.parameters.binary_data_size if described.parameters else None
     if size != said:
         raise _fault(described, f"takes {size} bytes, but its binary_data_size is {said}")
-    if size > left:
-        raise _fault(described, f"takes {size} bytes, but only {left} are left of the body")
-    data = np.frombuffer(body, dtype, count, offset) if count else np.empty(0, dtype)
+    if size > binary.left:
+        raise _fault(described, f"takes {size} bytes, but only {binary.left} are left of the body")
+    data = np.frombuffer(binary.take(size), dtype) if count else np.empty(0, dtype)
     if dtype.kind == "b" and (data.view(np.uint8) > 1).any():
         raise _fault(described, "holds bytes other than 0 and 1")
     return data.reshape(described.shape)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, ValidationError
 
 from gpen_client.errors import WireError
+from gpen_client.pieces import Piece, Pieces
 from gpen_client.tensors import JsonModel, Tensor, TensorJson, described, gathered, little_endian, quoted
 
 __all__ = [
@@ -76,9 +77,10 @@ class InferResponse:
         return _named(self.tensors, name)
 
 
-def encode_request(request: InferRequest) -> tuple[dict[str, str], bytes]:
+def encode_request(request: InferRequest) -> tuple[dict[str, str], list[Piece]]:
     """Write `request` as HTTP headers and body: every tensor as bytes, every output asked for as bytes.
 
+    The body comes in pieces, first the JSON, then each tensor, of which none is copied.
     Raises WireError for a tensor or a parameter that the protocol cannot carry.
     """
     with _wire_errors("this request"):
@@ -88,22 +90,25 @@ def encode_request(request: InferRequest) -> tuple[dict[str, str], bytes]:
             inputs=[described(tensor, binary=True) for tensor in request.tensors],
             outputs=[_OutputJson(name=name, parameters=_BINARY) for name in request.outputs] or None,
         )
-        return _encoded(message, request.tensors)
+        headers, head = _head(message)
+        return headers, [head, *map(little_endian, request.tensors)]
 
 
-def decode_request(body: bytes, header_length: int | None) -> InferRequest:
-    """Read the request in an HTTP body. header_length: value of HEADER_LENGTH, None where it was not sent.
+def decode_request(body: Sequence[Piece], header_length: int | None) -> InferRequest:
+    """Read the request in an HTTP body, which came in these pieces.
 
-    Tensors that came as bytes are read-only views of `body`. Their numbers are not checked: a binary FP32
-    may be NaN. Raises WireError for anything malformed.
+    header_length: value of HEADER_LENGTH, None where it was not sent. Tensors that came as bytes are
+    read-only, and views of their piece where it holds them whole. Their numbers are not checked: a binary
+    FP32 may be NaN. Raises WireError for anything malformed.
     """
-    message = _parsed(_RequestJson, body, header_length)
+    pieces = Pieces(body)
+    message = _parsed(_RequestJson, pieces, header_length)
     parameters = dict(message.parameters or {})
     default = parameters.pop(_ALL_BINARY, False) is True
     outputs = message.outputs or []
     asked = [output.parameters.binary_data if output.parameters else None for output in outputs]
     return InferRequest(
-        tensors=gathered(message.inputs, body, _start(body, header_length)),
+        tensors=gathered(message.inputs, pieces),
         parameters=parameters,
         id=message.id,
         outputs=[output.name for output in outputs],
@@ -124,15 +129,17 @@ def encode_response(response: InferResponse, binary: bool) -> tuple[dict[str, st
             parameters=dict(response.parameters),
             outputs=[described(tensor, binary) for tensor in response.tensors],
         )
-        return _encoded(message, response.tensors if binary else None)
+        headers, head = _head(message, binary)
+        return headers, b"".join((head, *map(little_endian, response.tensors))) if binary else head
 
 
-def decode_response(body: bytes, header_length: int | None) -> InferResponse:
+def decode_response(body: Sequence[Piece], header_length: int | None) -> InferResponse:
     """Read the response in an HTTP body, as `decode_request` reads a request. Raises WireError."""
-    message = _parsed(_ResponseJson, body, header_length)
+    pieces = Pieces(body)
+    message = _parsed(_ResponseJson, pieces, header_length)
     return InferResponse(
         model_name=message.model_name or "",
-        tensors=gathered(message.outputs, body, _start(body, header_length)),
+        tensors=gathered(message.outputs, pieces),
         parameters=message.parameters or {},
         id=message.id,
         model_version=message.model_version,
@@ -214,26 +221,21 @@ def _wire_errors(what: str) -> Iterator[None]:
         raise WireError(f"{what} cannot be written as JSON: {error}") from error
 
 
-def _encoded(message: JsonModel, binary: Sequence[Tensor] | None) -> tuple[dict[str, str], bytes]:
-    """Join headers and body. binary: the tensors whose bytes follow the JSON, None for JSON alone."""
-    header = message.model_dump_json(exclude_none=True).encode()
-    if binary is None:
-        return {"Content-Type": "application/json"}, header
-    headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(header))}
-    return headers, b"".join((header, *map(little_endian, binary)))
+def _head(message: JsonModel, binary: bool = True) -> tuple[dict[str, str], bytes]:
+    """The HTTP headers of a message, and its JSON. binary: tensors follow that as bytes."""
+    head = message.model_dump_json(exclude_none=True).encode()
+    if not binary:
+        return {"Content-Type": "application/json"}, head
+    return {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}, head
 
 
-def _parsed(kind: type[_Message], body: bytes, header_length: int | None) -> _Message:
+def _parsed(kind: type[_Message], pieces: Pieces, header_length: int | None) -> _Message:
+    """The JSON, taken from the front of `pieces`."""
+    length = pieces.left if header_length is None else header_length
+    if not 0 <= length <= pieces.left:
+        raise WireError(f"{HEADER_LENGTH} is {length}, but the body has {pieces.left} bytes")
     with _wire_errors("this message"):
-        return kind.model_validate_json(body[: _start(body, header_length)])
-
-
-def _start(body: bytes, header_length: int | None) -> int:
-    """Tell where the JSON ends and the binary tensors begin."""
-    start = len(body) if header_length is None else header_length
-    if not 0 <= start <= len(body):
-        raise WireError(f"{HEADER_LENGTH} is {start}, but the body has {len(body)} bytes")
-    return start
+        return kind.model_validate_json(bytes(pieces.take(length)))
 
 
 def _named(tensors: Sequence[Tensor], name: str) -> NDArray[Any] | None:

@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
-from gateway.cache.digest import off_loop
-from gateway.cache.entry import Body, Corrupt, pack, unpack
+from gateway.cache.entry import Entry
+from gateway.cache.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -16,34 +16,14 @@ _MOST_WRITING = 32
 _BEHIND_S = 0.05
 
 
-class Store(Protocol):
-    """Where entries are kept. Never raises for what its medium does."""
-
-    @property
-    def name(self) -> str:
-        """What the log calls it."""
-
-    async def get(self, key: str) -> bytes | None:
-        """The entry of `key`, or None."""
-
-    async def put(self, key: str, entry: bytes) -> None:
-        """Keeps `entry` under `key`."""
-
-    async def drop(self, key: str) -> None:
-        """Removes the entry of `key`."""
-
-    async def close(self) -> None:
-        """Lets go of the medium."""
-
-
 class Cache:
     """Stores in tiers, the quickest first; none at all is a cache that is off."""
 
-    def __init__(self, tiers: Sequence[Store]) -> None:
+    def __init__(self, tiers: Sequence[Store[Entry]]) -> None:
         self._tiers = tuple(tiers)
-        self._behind: dict[str, tuple[Mapping[str, Any], Body]] = {}
+        self._behind: dict[str, Callable[[], Entry]] = {}
         self._hurry = asyncio.Event()
-        self._packing: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()
         self._writing: set[asyncio.Task[None]] = set()
 
     @property
@@ -51,49 +31,45 @@ class Cache:
         """Whether anything is kept."""
         return bool(self._tiers)
 
-    async def get(self, key: str) -> tuple[Mapping[str, Any], Body] | None:
-        """Head and body of the entry of `key`, or None. A damaged entry is dropped and is a miss."""
+    async def get(self, key: str) -> Entry | None:
+        """The entry of `key`, or None."""
         if key in self._behind:
-            return self._behind[key]
+            return self._behind[key]()
         for place, tier in enumerate(self._tiers):
             entry = await tier.get(key)
             if entry is None:
                 continue
-            try:
-                found = await off_loop(len(entry), unpack, key, entry)
-            except Corrupt as error:
-                logger.warning("a damaged entry was dropped from the %s cache: %s", tier.name, error)
-                await tier.drop(key)
-                continue
             for nearer in self._tiers[:place]:
                 await nearer.put(key, entry)
-            return found
+            return entry
         return None
 
-    async def put(self, key: str, head: Mapping[str, Any], body: Body) -> None:
-        """Keeps `head` and `body` under `key`: in the nearest tier at once, in the others a little later."""
+    async def put(self, key: str, entry: Entry) -> None:
+        """Keeps `entry` under `key`: in the nearest tier at once, in the others a little later."""
         if not self._tiers:
             return
-        entry = await off_loop(len(body), pack, key, head, body)
         nearest, *others = self._tiers
         await nearest.put(key, entry)
         if others:
             self._soon(self._writing, self._put_in(others, key, entry))
 
-    def put_soon(self, key: str, head: Mapping[str, Any], body: Body) -> None:
-        """As `put`, a little later and without waiting: for what nobody asks for in the next moment."""
+    def put_soon(self, key: str, make: Callable[[], Entry]) -> None:
+        """As `put`, a little later and without waiting: for what nobody asks for in the next moment.
+
+        make: makes the entry, then, or when it is asked for before.
+        """
         # Of several requests that made the same at once, one keeps it.
-        if key not in self._behind and self._soon(self._packing, self._put_behind(key)):
-            self._behind[key] = head, body
+        if key not in self._behind and self._soon(self._waiting, self._put_behind(key)):
+            self._behind[key] = make
 
     async def _put_behind(self, key: str) -> None:
         await self._later()
         try:
-            await self.put(key, *self._behind[key])
+            await self.put(key, self._behind[key]())
         finally:
             del self._behind[key]
 
-    async def _put_in(self, tiers: Sequence[Store], key: str, entry: bytes) -> None:
+    async def _put_in(self, tiers: Sequence[Store[Entry]], key: str, entry: Entry) -> None:
         await self._later()
         for tier in tiers:
             await tier.put(key, entry)
@@ -119,7 +95,7 @@ class Cache:
         """Waits until every tier has what was put."""
         self._hurry.set()
         # What is put soon has further tiers to be written to in its turn.
-        while unfinished := self._packing | self._writing:
+        while unfinished := self._waiting | self._writing:
             await asyncio.wait(unfinished)
         self._hurry.clear()
 

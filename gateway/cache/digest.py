@@ -12,9 +12,18 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def picture_digest(data: bytes) -> str:
-    """The SHA-256 of uploaded bytes, in hex."""
-    return await off_loop(len(data), lambda: hashlib.sha256(data).hexdigest())
+class Picture:
+    """Uploaded bytes, and their digest, which is made once."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._sha256 = ""
+
+    async def sha256(self) -> str:
+        """The SHA-256 of the bytes, in hex."""
+        if not self._sha256:
+            self._sha256 = await off_loop(len(self.data), lambda: hashlib.sha256(self.data).hexdigest())
+        return self._sha256
 
 
 async def off_loop(size: int, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -1,10 +1,10 @@
-"""One cached result as bytes: a JSON head, a body, and a digest that shows damage."""
+"""One cached result; and as bytes: a JSON head, a body, and a digest that shows damage."""
 
 import hashlib
 import json
 import struct
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 _MAGIC = b"GPG2"
 _LENGTH = struct.Struct("<I")
@@ -14,26 +14,33 @@ Body: TypeAlias = bytes | memoryview
 """Bytes, which are not to change any more."""
 
 
+class Entry(NamedTuple):
+    """What is kept. head: what JSON can write. Neither is to change any more."""
+
+    head: Mapping[str, Any]
+    body: Body
+
+
 class Corrupt(ValueError):
     """The bytes are not the entry of this key, or not the whole of it."""
 
 
-def pack(key: str, head: Mapping[str, Any], body: Body) -> bytes:
-    """The entry of `key`: `head` (what JSON can write) and `body`."""
-    written = json.dumps(head).encode()
-    content = (_LENGTH.pack(len(written)), written, body)
+def pack(key: str, entry: Entry) -> bytes:
+    """The `entry` of `key` as bytes."""
+    written = json.dumps(entry.head).encode()
+    content = (_LENGTH.pack(len(written)), written, entry.body)
     return b"".join((_MAGIC, _digest(key, *content), *content))
 
 
-def unpack(key: str, entry: bytes) -> tuple[dict[str, Any], bytes]:
-    """Head and body of the `entry` that was kept under `key`. Raises Corrupt."""
+def unpack(key: str, packed: bytes) -> Entry:
+    """The entry that was `packed` under `key`. Raises Corrupt."""
     start = len(_MAGIC) + _DIGEST_BYTES
-    content = memoryview(entry)[start:]
-    if entry[: len(_MAGIC)] != _MAGIC or _digest(key, content) != entry[len(_MAGIC) : start]:
+    content = memoryview(packed)[start:]
+    if packed[: len(_MAGIC)] != _MAGIC or _digest(key, content) != packed[len(_MAGIC) : start]:
         raise Corrupt("the entry's digest does not fit its key and content")
     (length,) = _LENGTH.unpack_from(content)
     body = _LENGTH.size + length
-    return json.loads(bytes(content[_LENGTH.size : body])), bytes(content[body:])
+    return Entry(json.loads(bytes(content[_LENGTH.size : body])), bytes(content[body:]))
 
 
 def _digest(key: str, *content: Body) -> bytes:

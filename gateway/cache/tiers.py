@@ -1,21 +1,33 @@
 """Which stores a cache has, by the settings."""
 
-from collections.abc import Callable
+from typing import Protocol, TypeVar
 
-from gateway.cache.cache import Cache, Store
+from gateway.cache.cache import Cache
 from gateway.cache.disk import DiskStore
 from gateway.cache.memory import MemoryStore
+from gateway.cache.packed import Packed
+from gateway.cache.store import Store
 from gateway.settings import CacheSettings
 
+V = TypeVar("V")
 
-def make_cache(settings: CacheSettings, wrapped: Callable[[Store], Store] = lambda store: store) -> Cache:
-    """The cache that `settings` describe: memory before Redis or disk, or none. wrapped: of each tier."""
+
+class Wrapper(Protocol):
+    """What is put around a store, whatever it keeps."""
+
+    def __call__(self, store: Store[V], /) -> Store[V]:
+        """A store around `store`."""
+
+
+def make_cache(settings: CacheSettings, wrapped: Wrapper = lambda store: store) -> Cache:
+    """The cache that `settings` describe: memory before Redis or disk, or none. wrapped: of each medium."""
     if settings.cache == "off":
         return Cache(())
-    return Cache((wrapped(MemoryStore(settings.cache_memory_bytes)), wrapped(_shared_store(settings))))
+    memory = wrapped(MemoryStore(settings.cache_memory_bytes))
+    return Cache((memory, Packed(wrapped(_shared_store(settings)))))
 
 
-def _shared_store(settings: CacheSettings) -> Store:
+def _shared_store(settings: CacheSettings) -> Store[bytes]:
     if settings.cache_url is None:
         return DiskStore(settings.cache_dir, settings.cache_disk_bytes)
     # Only who uses Redis imports its client.

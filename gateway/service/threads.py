@@ -24,12 +24,11 @@ class PixelThreads:
         """The result of `work(*args, **kwargs)`, run on one of the threads."""
         context = contextvars.copy_context()
         begun = self._executor.submit(lambda: context.run(work, *args, **kwargs))
-        done = asyncio.wrap_future(begun)
         try:
-            return await asyncio.shield(done)
+            return await asyncio.wrap_future(begun)
         except asyncio.CancelledError:
             if not begun.cancel():
-                await _settled(done)
+                await _settled(asyncio.wrap_future(begun))
             raise
 
     def close(self) -> None:

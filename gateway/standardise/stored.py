@@ -27,7 +27,7 @@ def to_stored(portrait: Portrait) -> tuple[dict[str, Any], memoryview]:
         "quality": asdict(portrait.quality),
         "warnings": portrait.warnings,
     }
-    return head, np.ascontiguousarray(portrait.pixels).data.cast("B")
+    return head, np.ascontiguousarray(portrait.pixels).data.cast("B").toreadonly()
 
 
 def from_stored(head: Mapping[str, Any], pixels: bytes | memoryview) -> Portrait:

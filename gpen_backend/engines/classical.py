@@ -40,9 +40,13 @@ _FACE = (0.25, 0.8)
 
 
 class ClassicalEngine:
-    """Restores faces without a network. size: side of a face, px."""
+    """Restores faces without a network. size: side of a face, px.
+
+    concurrent: it keeps nothing of a face, so that any threads may call it at once.
+    """
 
     name = "classical"
+    concurrent = True
 
     def __init__(self, size: int) -> None:
         self.size = size

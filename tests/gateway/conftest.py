@@ -119,7 +119,7 @@ class EchoBackend:
         return httpx.Response(200, json={"name": name, "platform": self.engine, "parameters": size})
 
     async def _echo(self, request: httpx.Request) -> httpx.Response:
-        asked = decode_request(request.content, header_length(request.headers))
+        asked = decode_request([request.content], header_length(request.headers))
         self.asked.append(asked)
         self.request_ids.append(request.headers.get("X-Request-ID"))
         told = {"engine": self.engine, "model": request.url.path.split("/")[3], **self.parameters}

@@ -125,7 +125,7 @@ class FaultServer:
         if self.slams:
             raise ConnectionError
         path = head[0].split(" ")[1]
-        call = Call(decode_request(body, header_length(headers)) if body else InferRequest([]), writer)
+        call = Call(decode_request([body], header_length(headers)) if body else InferRequest([]), writer)
         if path.endswith("/infer"):
             self.restorations += 1
             await self.fault(call)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from gateway.cache import Cache, MemoryStore, cache_key, key
+from gateway.cache import Cache, Entry, MemoryStore, cache_key, key
 from gateway.cached import CachedEnhancer
 from gateway.enhance import Enhanced
 from gateway.faces import Pose
@@ -215,7 +215,7 @@ async def test_an_entry_of_another_version_is_a_miss_and_is_replaced(
         folder = keeping.cache.cache_dir
         for path in list(folder.glob("??/*")):
             for head in ({}, {"format": "png", "report": {}}, {"shape": [1], "own_format": "png"}):
-                await cache.put(path.name, head, b"what it meant then")
+                await cache.put(path.name, Entry(head, b"what it meant then"))
                 await cache.settled()
         again = good(await client.post("/v1/enhance", content=photo))
         assert (again.headers["X-Cache"], again.content) == ("miss", first.content)
@@ -272,7 +272,6 @@ class ScriptedEnhancer:
     """Makes results of what it is asked; choose_model tells `model`."""
 
     finder_name = "fixed"
-    preprocess = None
 
     def __init__(self, model: ModelInfo = MODEL) -> None:
         self.model = model
@@ -281,13 +280,13 @@ class ScriptedEnhancer:
     async def choose_model(self, params, deadline):
         return self.model
 
-    async def enhance(self, data, params, request_id, deadline, accepted=None):
+    async def enhance(self, picture, params, request_id, deadline, accepted=None):
         self.made += 1
         report = EnhanceReport.model_construct(
             finder="fixed", face=None, portrait=None, light=None, quality=None, warnings=[], timings_ms={},
             faces=[], left_alone=[], linkage=[], engine=self.model.engine, model=self.model.name,
         )  # fmt: skip
-        return Enhanced(data, "png", report)
+        return Enhanced(picture.data, "png", report)
 
 
 async def etag_of(

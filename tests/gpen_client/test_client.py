@@ -97,7 +97,7 @@ def http(status: int, headers: dict[str, str], body: bytes) -> bytes:
 
 def negative(request_headers: dict[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
     """What a backend answers whose restoration is 255 - image."""
-    request = decode_request(body, header_length(request_headers))
+    request = decode_request([body], header_length(request_headers))
     image = request.tensor("image")
     assert image is not None
     answer = InferResponse("gpen", [Tensor("image", 255 - image)], OUR_PARAMETERS, request.id)
@@ -158,7 +158,7 @@ async def test_the_request_carries_picture_landmarks_parameters_deadline_and_id(
     (call,) = calls
     assert (call.method, call.path) == ("POST", "/v2/models/gpen%2Fx%20y/infer")
     assert call.headers["x-request-id"] == "r-1"
-    request = decode_request(call.body, header_length(call.headers))
+    request = decode_request([call.body], header_length(call.headers))
     np.testing.assert_array_equal(request.tensor("image"), IMAGE[np.newaxis], strict=True)
     np.testing.assert_array_equal(request.tensor("landmarks"), landmarks, strict=True)
     assert request.parameters == params.model_dump(exclude_none=True) | {"timeout_ms": 9500}
@@ -170,7 +170,7 @@ async def test_concurrent_restorations_never_swap_pictures():
     """Many calls share the pool, and each gets its own picture back, whichever is answered first."""
 
     async def shuffle(call: Call, writer: asyncio.StreamWriter) -> None:
-        image = decode_request(call.body, header_length(call.headers)).tensor("image")
+        image = decode_request([call.body], header_length(call.headers)).tensor("image")
         assert image is not None
         await asyncio.sleep(image.flat[0] % 7 / 100)
         await behave(call, writer)

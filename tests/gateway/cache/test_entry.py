@@ -4,49 +4,49 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gateway.cache import Corrupt, pack, unpack
+from gateway.cache import Corrupt, Entry, pack, unpack
 
 HEADS = st.dictionaries(
     st.text(), st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), max_size=4
 )
-ENTRIES = st.tuples(st.text(), HEADS, st.binary(max_size=200))
+ENTRIES = st.tuples(st.text(), st.builds(Entry, HEADS, st.binary(max_size=200)))
 
 
 @given(ENTRIES)
-def test_an_entry_gives_back_what_was_put_in(entry):
-    key, head, body = entry
-    assert unpack(key, pack(key, head, body)) == (head, body)
+def test_an_entry_gives_back_what_was_put_in(kept):
+    key, entry = kept
+    assert unpack(key, pack(key, entry)) == entry
 
 
 @given(ENTRIES, st.data())
-def test_any_change_shows(entry, data):
-    key, head, body = entry
-    packed = bytearray(pack(key, head, body))
+def test_any_change_shows(kept, data):
+    key, entry = kept
+    packed = bytearray(pack(key, entry))
     packed[data.draw(st.integers(0, len(packed) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(Corrupt):
         unpack(key, bytes(packed))
 
 
 @given(ENTRIES, st.data())
-def test_a_part_shows(entry, data):
-    key, head, body = entry
-    packed = pack(key, head, body)
+def test_a_part_shows(kept, data):
+    key, entry = kept
+    packed = pack(key, entry)
     with pytest.raises(Corrupt):
         unpack(key, packed[: data.draw(st.integers(0, len(packed) - 1))])
 
 
 @given(ENTRIES, st.binary(min_size=1, max_size=20))
-def test_more_than_the_whole_shows(entry, more):
+def test_more_than_the_whole_shows(kept, more):
     with pytest.raises(Corrupt):
-        unpack(entry[0], pack(*entry) + more)
+        unpack(kept[0], pack(*kept) + more)
 
 
 @given(ENTRIES, st.text())
-def test_the_entry_of_another_key_shows(entry, other):
+def test_the_entry_of_another_key_shows(kept, other):
     """No store that mixes its entries up can give a caller somebody else's picture."""
-    assume(other != entry[0])
+    assume(other != kept[0])
     with pytest.raises(Corrupt):
-        unpack(other, pack(*entry))
+        unpack(other, pack(*kept))
 
 
 @given(st.text(), st.binary(max_size=100))

@@ -4,45 +4,52 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cache import MemoryStore
+from gateway.cache import Entry, MemoryStore
+from gateway.cache.memory import _HEAD_BYTES
 
 pytestmark = pytest.mark.anyio
 
 
+def entry_of(size: int, letter: bytes = b"x") -> Entry:
+    """One that counts as `size` bytes."""
+    return Entry({"letter": letter.decode()}, letter * (size - _HEAD_BYTES))
+
+
 async def test_the_least_recently_used_goes_first():
-    store = MemoryStore(30)
+    store = MemoryStore(60_000)
     for key in "abc":
-        await store.put(key, key.encode() * 10)
-    assert await store.get("a") == b"a" * 10
-    await store.put("d", b"d" * 10)
+        await store.put(key, entry_of(20_000, key.encode()))
+    assert await store.get("a") == entry_of(20_000, b"a")
+    await store.put("d", entry_of(20_000, b"d"))
     assert [await store.get(key) is not None for key in "abcd"] == [True, False, True, True]
 
 
 async def test_what_is_larger_than_all_of_it_is_not_kept():
-    store = MemoryStore(10)
-    await store.put("small", b"1" * 10)
-    await store.put("large", b"1" * 11)
+    store = MemoryStore(20_000)
+    await store.put("small", entry_of(20_000))
+    await store.put("large", entry_of(20_001))
     assert await store.get("large") is None
-    assert await store.get("small") == b"1" * 10
+    assert await store.get("small") == entry_of(20_000)
 
 
 async def test_no_memory_keeps_nothing():
     store = MemoryStore(0)
-    await store.put("a", b"a")
+    await store.put("a", Entry({}, b""))
     assert await store.get("a") is None
 
 
 async def test_what_is_dropped_is_gone_and_may_be_dropped_again():
-    store = MemoryStore(10)
-    await store.put("a", b"a")
+    store = MemoryStore(20_000)
+    await store.put("a", entry_of(20_000))
     await store.drop("a")
     await store.drop("a")
     assert await store.get("a") is None
 
 
-@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 40)), max_size=30))
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 40_000)), max_size=30))
 async def test_it_never_holds_more_than_it_may(puts):
-    store = MemoryStore(50)
+    store = MemoryStore(50_000)
     for key, size in puts:
-        await store.put(key, bytes(size))
-        assert sum([len(await store.get(key) or b"") for key in "abcdef"]) <= 50
+        await store.put(key, Entry({}, bytes(size)))
+        held = [len(entry.body) for key in "abcdef" if (entry := await store.get(key))]
+        assert sum(held) + len(held) * _HEAD_BYTES <= 50_000

@@ -69,7 +69,7 @@ class HeldBackend:
         )
 
     async def _infer(self, request: Request) -> Response:
-        asked = decode_request(await request.body(), header_length(request.headers))
+        asked = decode_request([await request.body()], header_length(request.headers))
         self.timeouts_ms.append(asked.parameters["timeout_ms"])
         self.entered += 1
         self.running += 1

@@ -1,0 +1,45 @@
+"""Entries in a medium that takes bytes, and may damage them."""
+
+import logging
+
+from gateway.cache.digest import off_loop
+from gateway.cache.entry import Corrupt, Entry, pack, unpack
+from gateway.cache.store import Store
+
+logger = logging.getLogger(__name__)
+
+
+class Packed:
+    """A store of bytes as one of entries. What it damaged is dropped and is a miss."""
+
+    def __init__(self, store: Store[bytes]) -> None:
+        self._store = store
+
+    @property
+    def name(self) -> str:
+        """The store's name."""
+        return self._store.name
+
+    async def get(self, key: str) -> Entry | None:
+        """The entry of `key`, or None."""
+        packed = await self._store.get(key)
+        if packed is None:
+            return None
+        try:
+            return await off_loop(len(packed), unpack, key, packed)
+        except Corrupt as error:
+            logger.warning("a damaged entry was dropped from the %s cache: %s", self.name, error)
+            await self._store.drop(key)
+            return None
+
+    async def put(self, key: str, entry: Entry) -> None:
+        """Keeps `entry` under `key`."""
+        await self._store.put(key, await off_loop(len(entry.body), pack, key, entry))
+
+    async def drop(self, key: str) -> None:
+        """Removes the entry of `key`."""
+        await self._store.drop(key)
+
+    async def close(self) -> None:
+        """Lets go of the medium."""
+        await self._store.close()

@@ -1,0 +1,34 @@
+"""Bytes as they came over a wire, in pieces: what need not be copied is not."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TypeAlias
+
+Piece: TypeAlias = bytes | memoryview
+"""Bytes one after the other; a memoryview has items of one byte."""
+
+
+class Pieces:
+    """Pieces of one message, taken from the front."""
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self._pieces = deque(memoryview(piece).toreadonly() for piece in pieces if len(piece))
+        self.left = sum(map(len, self._pieces))
+        """How many bytes were not taken yet."""
+
+    def take(self, size: int) -> memoryview:
+        """The next `size` bytes, read-only, and not copied where one piece has them all.
+
+        Raises ValueError where fewer are left.
+        """
+        if not 0 <= size <= self.left:
+            raise ValueError(f"{size} bytes are asked for where {self.left} are left")
+        self.left -= size
+        parts = []
+        while size:
+            piece = self._pieces.popleft()
+            parts.append(piece[:size])
+            if len(piece) > size:
+                self._pieces.appendleft(piece[size:])
+            size -= len(parts[-1])
+        return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
