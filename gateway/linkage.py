@@ -25,6 +25,9 @@ network starts to invent.
 """
 
 _YAW_SHARE = 0.4
+# What of the parameters of a restoration a caller may ask for, and what holds for the others.
+_BOTH = set(RestoreParams.model_fields) & set(EnhanceParams.model_fields)
+_DEFAULTS = RestoreParams().model_dump()
 
 
 class Standardised(Protocol):
@@ -67,7 +70,7 @@ def link(
     """
     linking = _Linking(asked)
     if asked.strength == "auto" and done.face is not None:
-        linking.choose("quality", "strength", auto_strength(done.quality), why_auto(done.quality))
+        linking.set("quality", "strength", auto_strength(done.quality), why_auto(done.quality))
     if done.face is None:
         linking.set("no_face", "strength", 0.0, "no face was found: nothing may be made up")
     if asked.linkage:
@@ -119,25 +122,23 @@ class _Linking:
     """The parameters as the rules change them, one after the other."""
 
     def __init__(self, asked: EnhanceParams) -> None:
-        self._asked = asked.model_dump(include=set(RestoreParams.model_fields))
-        # What is to be chosen has no number before that.
-        numbers = {name: value for name, value in self._asked.items() if value != "auto"}
-        self.effective = RestoreParams(**numbers)
-        self._asked = {**self.effective.model_dump(), **self._asked}
+        self._asked = {**_DEFAULTS, **asked.model_dump(include=_BOTH)}
+        self._values = dict(self._asked)
         self.rules: list[AppliedRule] = []
+
+    @property
+    def effective(self) -> RestoreParams:
+        """The parameters by now."""
+        return RestoreParams(**self._values)
 
     def set(self, rule: str, parameter: str, value: Any, because: str) -> None:  # noqa: ANN401
         """Notes and applies `rule`, unless it changes nothing."""
-        if getattr(self.effective, parameter) != value:
-            self.choose(rule, parameter, value, because)
-
-    def choose(self, rule: str, parameter: str, value: Any, because: str) -> None:  # noqa: ANN401
-        """Notes and applies `rule`."""
-        self.effective = self.effective.model_copy(update={parameter: value})
-        self.rules.append(AppliedRule(rule, parameter, self._asked[parameter], value, because))
+        if self._values[parameter] != value:
+            self._values[parameter] = value
+            self.rules.append(AppliedRule(rule, parameter, self._asked[parameter], value, because))
 
     def scale(self, rule: str, parameter: str, share: float, because: str) -> None:
         """Multiplies a scale of 0 to 100 by `share`, 0 to 1."""
-        before = getattr(self.effective, parameter)
+        before = self._values[parameter]
         # Rounding may not raise what was asked.
         self.set(rule, parameter, min(round(before * share, 2), before), because)

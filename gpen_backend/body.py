@@ -1,8 +1,8 @@
 """A request's body, read no further than it may go, and its caller, watched until the answer is ready."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -26,28 +26,30 @@ async def read_body(request: Request, limit: int) -> list[bytes]:
     return chunks
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+async def while_connected(request: Request, work: Awaitable[Result]) -> Result:
     """What `work` returns. It is cancelled where the caller leaves: then raises ClientDisconnect.
 
     request: its body must have been read.
     """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_disconnected(request))
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
+        # Without end, until the caller's leaving is the end.
+        async with asyncio.timeout(None) as staying:
+            leaving = asyncio.create_task(_end_with(request, staying))
+            try:
+                return await work
+            finally:
+                leaving.cancel()
+    except TimeoutError:
+        if staying.expired():
+            raise ClientDisconnect from None
+        raise
 
 
-async def _disconnected(request: Request) -> None:
-    """Return when the caller has gone."""
+async def _end_with(request: Request, staying: asyncio.Timeout) -> None:
+    """End `staying` when the caller has gone."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    staying.reschedule(asyncio.get_running_loop().time())
 
 
 def _too_large(limit: int) -> Problem:

@@ -76,7 +76,7 @@ class GpenClient:
             # httpx sets up its own ways where the environment names proxies.
             if transport is None and not getproxies():
                 transport = LargeReads(limits)
-            self._http = httpx.AsyncClient(
+            self._http = _WithoutCookies(
                 base_url=base_url,
                 transport=transport,
                 limits=limits,
@@ -282,6 +282,27 @@ class GpenClient:
                     f"backend {self._backend} answered more than {sum(map(len, body))} bytes"
                 )
             return answer.headers, body
+
+
+class _WithoutCookies(httpx.AsyncClient):
+    """An httpx client that keeps no cookies: a load balancer's would send every request to one backend.
+
+    httpx looks for them in each answer, at a cost like that of sending the request.
+    """
+
+    @property
+    def cookies(self) -> httpx.Cookies:
+        """None, ever."""
+        return _NoCookies()
+
+    @cookies.setter
+    def cookies(self, cookies: object) -> None:
+        raise AttributeError("no cookies are kept")
+
+
+class _NoCookies(httpx.Cookies):
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Leaves them where they are."""
 
 
 def _path(model: str) -> str:
