@@ -11,6 +11,7 @@ from gpen_backend.inventory import Entry, inventory, pull, verify
 from gpen_backend.server import serve
 from gpen_backend.settings import BackendSettings
 from gpen_backend.store import Store
+from gpen_client.inprocess import InProcess
 
 __all__ = [
     "EMBEDDED_URL",
@@ -38,8 +39,7 @@ async def embedded_backend() -> AsyncIterator[httpx.AsyncBaseTransport]:
     """
     app = create_app(BackendSettings())
     async with app.router.lifespan_context(app):
-        # A defect of the backend is an answer of its own here too, as it would be over a socket.
-        yield httpx.ASGITransport(app, raise_app_exceptions=False)
+        yield InProcess(app)
 
 
 def open_store(mirror: str | None) -> Store:

@@ -1,12 +1,15 @@
-"""A request's body, read no further than it may go, and its caller, watched until the answer is ready."""
+"""A request's body, read no further than it may go, its caller, watched meanwhile, and the answer's body."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from gpen_backend.problems import Problem
+from gpen_client.pieces import Piece
 
 Result = TypeVar("Result")
 
@@ -50,6 +53,20 @@ async def _end_with(request: Request, staying: asyncio.Timeout) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
     staying.reschedule(asyncio.get_running_loop().time())
+
+
+class PiecesResponse(Response):
+    """An answer whose body is sent piece by piece, so that a whole photo keeps no other request waiting."""
+
+    def __init__(self, pieces: Sequence[Piece], headers: Mapping[str, str]) -> None:
+        super().__init__(headers={**headers, "Content-Length": str(sum(map(len, pieces)))})
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for left, piece in zip(range(len(self._pieces) - 1, -1, -1), self._pieces, strict=True):
+            await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
 
 
 def _too_large(limit: int) -> Problem:

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gpen_backend.body import read_body, while_connected
+from gpen_backend.body import PiecesResponse, read_body, while_connected
 from gpen_backend.engines import Engine
 from gpen_backend.models import ModelNotReady, ModelStatus, UnknownModel
 from gpen_backend.problems import Problem
@@ -20,13 +20,15 @@ from gpen_backend.requests import RestoreRequest, read_request
 from gpen_backend.restore import Work
 from gpen_backend.service import Deadline, Service
 from gpen_client.errors import WireError
+from gpen_client.inprocess import VIEWS
+from gpen_client.pieces import Piece, sliced
 from gpen_client.tracing import note
 from gpen_client.wire import InferResponse, Tensor, encode_response, header_length
 
 logger = logging.getLogger(__name__)
 
 _MODEL_VERSION = "1"
-# Bytes of JSON that are parsed in less than a millisecond, and of tensors that may have to be scanned.
+# Bytes of JSON that are parsed in less than a millisecond, and of tensors that are copied in two.
 _SMALL_HEAD, _SMALL_BODY = 1 << 14, 1 << 22
 # nginx's status for a caller who left; nobody reads it but a log.
 _CLIENT_LEFT = 499
@@ -104,9 +106,12 @@ async def _inferred(
     decode_ms = (time.perf_counter() - start) * 1000
     deadline = Deadline(arrived + asked.timeout_s if asked.timeout_s is not None else None)
 
+    views = VIEWS in request.scope.get("extensions", {})
+
     def answer(engine: Engine, done: Work) -> tuple[Response, Engine, Work]:
         work = replace(done, timings_ms={"decode": decode_ms, **done.timings_ms})
-        return _answer(name, engine, work, asked), engine, work
+        headers, body = _answer(name, engine, work, asked)
+        return PiecesResponse(body if views else sliced(body, _SMALL_BODY), headers), engine, work
 
     response, engine, work = await service.answered(name, asked, deadline, answer)
     metrics.restored(name, engine.name, len(work.restored), work.batch_size, work.timings_ms)
@@ -122,7 +127,9 @@ async def _read(service: Service, body: list[bytes], length: int | None) -> Rest
     return await service.on_pixels(lambda: read_request(body, length, service.settings))
 
 
-def _answer(name: str, engine: Engine, work: Work, asked: RestoreRequest) -> Response:
+def _answer(
+    name: str, engine: Engine, work: Work, asked: RestoreRequest
+) -> tuple[dict[str, str], list[Piece]]:
     answer = InferResponse(
         model_name=name,
         model_version=_MODEL_VERSION,
@@ -136,8 +143,7 @@ def _answer(name: str, engine: Engine, work: Work, asked: RestoreRequest) -> Res
             **{f"{stage}_ms": round(milliseconds, 3) for stage, milliseconds in work.timings_ms.items()},
         },
     )
-    headers, content = encode_response(answer, asked.binary)
-    return Response(content, headers=headers)
+    return encode_response(answer, asked.binary)
 
 
 def _ready(status: ModelStatus) -> Response:

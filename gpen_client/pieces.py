@@ -16,8 +16,8 @@ class Pieces:
         self.left = sum(map(len, self._pieces))
         """How many bytes were not taken yet."""
 
-    def take(self, size: int) -> memoryview:
-        """The next `size` bytes, read-only, and not copied where one piece has them all.
+    def take(self, size: int) -> Piece:
+        """The next `size` bytes: a read-only view where one piece has them all, else a copy.
 
         Raises ValueError where fewer are left.
         """
@@ -31,4 +31,12 @@ class Pieces:
             if len(piece) > size:
                 self._pieces.appendleft(piece[size:])
             size -= len(parts[-1])
-        return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def sliced(pieces: Sequence[Piece], most: int) -> list[bytes]:
+    """All that `pieces` hold, in bytes objects of `most` bytes; the last may have fewer."""
+    whole, slices = Pieces(pieces), []
+    while whole.left:
+        slices.append(bytes(whole.take(min(most, whole.left))))
+    return slices

@@ -116,9 +116,10 @@ def decode_request(body: Sequence[Piece], header_length: int | None) -> InferReq
     )
 
 
-def encode_response(response: InferResponse, binary: bool) -> tuple[dict[str, str], bytes]:
+def encode_response(response: InferResponse, binary: bool) -> tuple[dict[str, str], list[Piece]]:
     """Write `response` as HTTP headers and body, its tensors as bytes or as JSON numbers.
 
+    The body comes in pieces, as that of `encode_request`.
     Raises WireError for a tensor or a parameter that the protocol cannot carry; JSON has no NaN or infinity.
     """
     with _wire_errors("this response"):
@@ -130,7 +131,7 @@ def encode_response(response: InferResponse, binary: bool) -> tuple[dict[str, st
             outputs=[described(tensor, binary) for tensor in response.tensors],
         )
         headers, head = _head(message, binary)
-        return headers, b"".join((head, *map(little_endian, response.tensors))) if binary else head
+        return headers, [head, *(map(little_endian, response.tensors) if binary else ())]
 
 
 def decode_response(body: Sequence[Piece], header_length: int | None) -> InferResponse:

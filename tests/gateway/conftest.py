@@ -127,7 +127,7 @@ class EchoBackend:
         pixels = asked.tensor("image").repeat(upscale, axis=1).repeat(upscale, axis=2)
         answer = InferResponse("", [Tensor("image", pixels)], told, asked.id)
         headers, body = encode_response(answer, binary=True)
-        return httpx.Response(200, headers=headers, content=body)
+        return httpx.Response(200, headers=headers, content=b"".join(body))
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,7 @@ class Call:
         told = {"engine": "echo", "model": MODEL, **parameters}
         tensor = Tensor("image", self.image if image is None else image)
         headers, body = encode_response(InferResponse(MODEL, [tensor], told, id or self.request.id), True)
-        self.reply(200, headers, body)
+        self.reply(200, headers, b"".join(body))
 
     def reply(self, status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> None:
         lines = [f"{name}: {value}" for name, value in (headers or {}).items()]

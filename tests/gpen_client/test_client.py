@@ -101,7 +101,8 @@ def negative(request_headers: dict[str, str], body: bytes) -> tuple[dict[str, st
     image = request.tensor("image")
     assert image is not None
     answer = InferResponse("gpen", [Tensor("image", 255 - image)], OUR_PARAMETERS, request.id)
-    return encode_response(answer, request.binary_output)
+    answered, pieces = encode_response(answer, request.binary_output)
+    return answered, b"".join(pieces)
 
 
 async def behave(call: Call, writer: asyncio.StreamWriter) -> None:
@@ -124,7 +125,7 @@ def mocked(handler: Callable[[httpx.Request], httpx.Response]) -> GpenClient:
 
 def answering(response: InferResponse, binary: bool = True) -> GpenClient:
     headers, body = encode_response(response, binary)
-    return mocked(lambda request: httpx.Response(200, headers=headers, content=body))
+    return mocked(lambda request: httpx.Response(200, headers=headers, content=b"".join(body)))
 
 
 # What a backend that behaves gives
@@ -200,7 +201,7 @@ async def test_a_foreign_server_needs_none_of_our_parameters():
                 200, json={"name": "m", "platform": "tensorrt_plan", "inputs": [], "outputs": []}
             )
         headers, body = encode_response(InferResponse("theirs", [Tensor("image", IMAGE[np.newaxis])]), True)
-        return httpx.Response(200, headers=headers, content=body)
+        return httpx.Response(200, headers=headers, content=b"".join(body))
 
     async with mocked(foreign) as client:
         restored = [await restore(client) for _ in range(2)]
@@ -220,7 +221,7 @@ async def test_a_foreign_server_that_describes_no_model_has_an_unknown_engine():
         if request.method == "GET":
             return httpx.Response(404)
         headers, body = encode_response(InferResponse("", [Tensor("image", IMAGE[np.newaxis])]), True)
-        return httpx.Response(200, headers=headers, content=body)
+        return httpx.Response(200, headers=headers, content=b"".join(body))
 
     async with mocked(foreign) as client:
         restored = await restore(client, model="mine")

@@ -225,14 +225,14 @@ def test_a_request_survives_the_wire(request_: InferRequest):
 @given(responses())
 def test_a_response_survives_the_wire_as_bytes(response: InferResponse):
     headers, body = encode_response(response, binary=True)
-    assert_same(decode_response([body], length_in(headers)), response)
+    assert_same(decode_response(body, length_in(headers)), response)
 
 
 @given(responses(finite=True))
 def test_a_response_survives_the_wire_as_json(response: InferResponse):
     headers, body = encode_response(response, binary=False)
     assert headers == {"Content-Type": "application/json"}
-    assert_same(decode_response([body], None), response)
+    assert_same(decode_response(body, None), response)
 
 
 @given(REQUESTS, st.lists(st.integers(0, 400), max_size=6))
@@ -428,7 +428,7 @@ def test_what_json_cannot_carry_is_not_sent(request_):
 def test_numbers_that_are_not_finite_are_sent_as_bytes_but_not_as_json():
     response = InferResponse("m", [Tensor("x", np.array([np.nan, np.inf], np.float32))])
     headers, body = encode_response(response, binary=True)
-    assert_same(decode_response([body], length_in(headers)), response)
+    assert_same(decode_response(body, length_in(headers)), response)
     with pytest.raises(WireError, match="not finite"):
         encode_response(response, binary=False)
 

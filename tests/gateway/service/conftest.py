@@ -86,7 +86,7 @@ class HeldBackend:
         told = {"engine": "held", "model": "gpen-bfr-512"}
         answer = InferResponse("", [Tensor("image", asked.tensor("image"))], told, asked.id)
         headers, body = encode_response(answer, binary=True)
-        return Response(body, headers=headers)
+        return Response(b"".join(body), headers=headers)
 
 
 @pytest.fixture
