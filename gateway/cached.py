@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from gateway.cache import Body, Cache, Entry, Picture, SingleFlight, cache_key
+from gateway.cache import Body, Cache, Entry, Later, Picture, SingleFlight, cache_key
 from gateway.enhance import Enhanced, Enhancer, Preprocessed
 from gateway.errors import DeadlinePassed
 from gateway.params import EnhanceParams, PreprocessParams
@@ -78,14 +78,16 @@ class CachedEnhancer:
 
 
 def _to_keep(enhanced: Enhanced) -> Entry:
-    head = {"format": enhanced.output_format, "report": enhanced.report.model_dump(mode="json")}
-    return Entry(head, enhanced.image)
+    def head() -> dict[str, Any]:
+        return {"format": enhanced.output_format, "report": enhanced.tell().model_dump(mode="json")}
+
+    return Entry(Later(head), enhanced.image)
 
 
 def _kept(head: Mapping[str, Any], image: Body, timings: Timings) -> Enhanced | None:
     """What `_to_keep` kept; None for what another version of it did."""
     try:
         report = EnhanceReport.model_validate({**head["report"], "timings_ms": timings.with_total()})
-        return Enhanced(bytes(image), head["format"], report, cache="hit")
+        return Enhanced.told(bytes(image), head["format"], report, cache="hit")
     except (KeyError, TypeError, ValueError):
         return None

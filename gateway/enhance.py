@@ -1,14 +1,15 @@
 """The request, step by step: decode, standardise, link, restore, encode."""
 
 import asyncio
+import functools
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from gateway.backend import Backend
-from gateway.cache import Body, Cache, Entry, Picture, cache_key
+from gateway.cache import Body, Cache, Entry, Later, Picture, cache_key
 from gateway.errors import DeadlinePassed, InvalidParameters
 from gateway.faces import FaceFinder
 from gateway.linkage import link
@@ -21,7 +22,7 @@ from gateway.schemas import EnhanceReport, PreprocessReport
 from gateway.service.threads import PixelThreads
 from gateway.standardise import Portrait, standardise
 from gateway.standardise.geometry import SHORT_EDGE
-from gateway.standardise.stored import from_stored, to_stored
+from gateway.standardise.stored import from_stored, to_bytes, to_head
 from gateway.timings import Timings
 from gateway.whole import enhance_whole
 from gpen_client.client import GpenClient
@@ -52,15 +53,38 @@ class Preprocessed:
 class Enhanced:
     """An encoded result.
 
-    output_format: what `image` is encoded as. cache: whether it was kept from before. etag: the same for the
-    same result; empty where nobody made one.
+    output_format: what `image` is encoded as. faces, left_alone: how many. tell: makes the report, which few
+    callers ask for. cache: whether it was kept from before. etag: the same for the same result; empty where
+    nobody made one.
     """
 
     image: bytes
     output_format: OutputFormat
-    report: EnhanceReport
+    engine: str
+    model: str
+    faces: int
+    left_alone: int
+    timings_ms: dict[str, float]
+    tell: Callable[[], EnhanceReport]
     cache: CacheState = "off"
     etag: str = ""
+
+    @classmethod
+    def told(
+        cls, image: bytes, output_format: OutputFormat, report: EnhanceReport, cache: CacheState = "off"
+    ) -> Self:
+        """A result that `report` tells of."""
+        return cls(
+            image=image,
+            output_format=output_format,
+            engine=report.engine,
+            model=report.model,
+            faces=len(report.faces),
+            left_alone=len(report.left_alone),
+            timings_ms=report.timings_ms,
+            tell=lambda: report,
+            cache=cache,
+        )
 
 
 class Enhancer:
@@ -96,7 +120,7 @@ class Enhancer:
             output_format = params.format or accepted or own_format
             with timings.stage("encode"):
                 image = await self._threads.run(encode, portrait.pixels, output_format, params.quality)
-            report = preprocess_report(portrait, self._finder.name, timings)
+            report = preprocess_report(portrait, self._finder.name, timings.with_total())
             return Preprocessed(image, output_format, report, state)
 
     async def enhance(
@@ -137,8 +161,21 @@ class Enhancer:
             output_format = params.format or accepted or own_format
             with timings.stage("encode"):
                 image = await self._threads.run(encode, restored.pixels, output_format, params.quality)
-            report = portrait_report(portrait, self._finder.name, rules, restored, timings)
-            return Enhanced(image, output_format, report)
+            timings.add_all("gpen", restored.timings_ms)
+            timings_ms = timings.with_total()
+            engine, model = restored.engine, restored.model
+            return Enhanced(
+                image=image,
+                output_format=output_format,
+                engine=engine,
+                model=model,
+                faces=len(portrait.faces),
+                left_alone=0,
+                timings_ms=timings_ms,
+                tell=functools.cache(
+                    lambda: portrait_report(portrait, self._finder.name, rules, engine, model, timings_ms)
+                ),
+            )
 
     async def _enhance_photo(
         self,
@@ -162,8 +199,10 @@ class Enhancer:
                 params.quality,
                 keep_gps=params.keep_metadata == "all",
             )
-        report = whole_report(whole, photo, self._finder.name, backend.model, timings)
-        return Enhanced(image, output_format, report)
+        for restored in whole.restored:
+            timings.add_all("gpen", restored.timings_ms)
+        report = whole_report(whole, photo, self._finder.name, backend.model, timings.with_total())
+        return Enhanced.told(image, output_format, report)
 
     async def choose_model(self, params: EnhanceParams, deadline: float) -> ModelInfo:
         """The model that answers `params`. Raises UnknownModel, NotReady, BackendAway and its kin."""
@@ -179,7 +218,7 @@ class Enhancer:
     ) -> AsyncIterator[tuple[Portrait, OutputFormat, CacheState]]:
         """The standardised portrait, the input's own encoding, and whether it was kept from before.
 
-        A new one is kept when the block ends, however it does: what is made of it does not wait for that.
+        A new one is kept when the block ends, however it does.
         """
         if not self._cache.on:
             yield (*await self._threads.run(self._standardise, picture.data, params, timings), "off")
@@ -196,7 +235,8 @@ class Enhancer:
         try:
             yield portrait, own_format, "miss"
         finally:
-            self._cache.put_soon(key, lambda: _to_keep(portrait, own_format))
+            # Not before: it would be written to the disk when the answer needs the processors.
+            await self._cache.put(key, _to_keep(portrait, own_format))
 
     def _standardise(
         self, data: bytes, params: PreprocessParams, timings: Timings
@@ -226,8 +266,7 @@ class Enhancer:
 
 
 def _to_keep(portrait: Portrait, own_format: OutputFormat) -> Entry:
-    head, pixels = to_stored(portrait)
-    return Entry({**head, "own_format": own_format}, pixels)
+    return Entry(Later(lambda: {**to_head(portrait), "own_format": own_format}), to_bytes(portrait))
 
 
 def _kept(head: Mapping[str, Any], pixels: Body) -> tuple[Portrait, OutputFormat] | None:

@@ -37,7 +37,8 @@ class MeasuredEnhancer(Enhancer):
     ) -> Preprocessed:
         """As `Enhancer.preprocess`."""
         made = await super().preprocess(picture, params, accepted)
-        self._metrics.preprocessed(made.report)
+        self._metrics.preprocessed()
+        self._metrics.timed(made.report.timings_ms)
         return made
 
     async def enhance(
@@ -50,10 +51,10 @@ class MeasuredEnhancer(Enhancer):
     ) -> Enhanced:
         """As `Enhancer.enhance`."""
         made = await super().enhance(picture, params, request_id, deadline, accepted)
-        self._metrics.enhanced(params.output, made.report)
-        told = {"gpen.engine": made.report.engine, "gpen.model": made.report.model}
-        stages = {f"gpen.stage.{name}_ms": value for name, value in made.report.timings_ms.items()}
-        note({**told, "gpen.faces": len(made.report.faces), **stages})
+        self._metrics.enhanced(params.output, made.engine, made.model, made.faces, made.left_alone)
+        self._metrics.timed(made.timings_ms)
+        stages = {f"gpen.stage.{name}_ms": value for name, value in made.timings_ms.items()}
+        note({"gpen.engine": made.engine, "gpen.model": made.model, "gpen.faces": made.faces, **stages})
         return made
 
 

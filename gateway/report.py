@@ -16,9 +16,8 @@ from gateway.schemas import (
     RuleReport,
 )
 from gateway.standardise import Portrait
-from gateway.timings import Timings
 from gateway.whole import WholePhoto
-from gpen_client.types import ModelInfo, Restored
+from gpen_client.types import ModelInfo
 
 _CLASSICAL = (
     "engine: the backend has no GPEN checkpoint; the classical engine denoised and sharpened the faces, but "
@@ -26,7 +25,7 @@ _CLASSICAL = (
 )
 
 
-def preprocess_report(portrait: Portrait, finder: str, timings: Timings) -> PreprocessReport:
+def preprocess_report(portrait: Portrait, finder: str, timings_ms: dict[str, float]) -> PreprocessReport:
     """The report of a standardised portrait."""
     return PreprocessReport(
         finder=finder,
@@ -35,31 +34,34 @@ def preprocess_report(portrait: Portrait, finder: str, timings: Timings) -> Prep
         light=LightReport.of(portrait.light_before, portrait.light_after, portrait.light_plan),
         quality=QualityReport.of(portrait.quality),
         warnings=list(portrait.warnings),
-        timings_ms=timings.with_total(),
+        timings_ms=timings_ms,
     )
 
 
 def portrait_report(
-    portrait: Portrait, finder: str, rules: Iterable[AppliedRule], restored: Restored, timings: Timings
+    portrait: Portrait,
+    finder: str,
+    rules: Iterable[AppliedRule],
+    engine: str,
+    model: str,
+    timings_ms: dict[str, float],
 ) -> EnhanceReport:
-    """The report of an enhanced portrait."""
-    _add_backend_timings(timings, [restored])
-    standardised = preprocess_report(portrait, finder, timings)
+    """The report of a portrait that `model` enhanced."""
+    standardised = preprocess_report(portrait, finder, timings_ms)
     return EnhanceReport(
-        **{**dict(standardised), "warnings": standardised.warnings + _engine_warnings(restored.engine)},
+        **{**dict(standardised), "warnings": standardised.warnings + _engine_warnings(engine)},
         faces=_faces(portrait.faces),
         left_alone=[],
         linkage=[RuleReport.of(rule) for rule in rules],
-        engine=restored.engine,
-        model=restored.model,
+        engine=engine,
+        model=model,
     )
 
 
 def whole_report(
-    whole: WholePhoto, photo: Photo, finder: str, model: ModelInfo, timings: Timings
+    whole: WholePhoto, photo: Photo, finder: str, model: ModelInfo, timings_ms: dict[str, float]
 ) -> EnhanceReport:
     """The report of an enhanced whole photo. Light and quality are those of its best face."""
-    _add_backend_timings(timings, whole.restored)
     best = whole.windows[0] if whole.windows else None
     engine = whole.restored[0].engine if whole.restored else model.engine
     return EnhanceReport(
@@ -74,7 +76,7 @@ def whole_report(
         engine=engine,
         model=whole.restored[0].model if whole.restored else model.name,
         warnings=[*photo.warnings, *whole.warnings, *_engine_warnings(engine)],
-        timings_ms=timings.with_total(),
+        timings_ms=timings_ms,
     )
 
 
@@ -84,9 +86,3 @@ def _faces(faces: Iterable[Face]) -> list[FaceReport]:
 
 def _engine_warnings(engine: str) -> list[str]:
     return [_CLASSICAL] if engine == "classical" else []
-
-
-def _add_backend_timings(timings: Timings, answers: Iterable[Restored]) -> None:
-    for answer in answers:
-        for stage, milliseconds in answer.timings_ms.items():
-            timings.add(f"gpen_{stage}", milliseconds)

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 
@@ -29,6 +29,11 @@ class Timings:
     def add(self, name: str, milliseconds: float) -> None:
         """Adds to stage `name`."""
         self.stages_ms[name] = self.stages_ms.get(name, 0.0) + milliseconds
+
+    def add_all(self, whose: str, stages_ms: Mapping[str, float]) -> None:
+        """Adds stages that somebody else has measured, each named `whose` and its own name."""
+        for name, milliseconds in stages_ms.items():
+            self.add(f"{whose}_{name}", milliseconds)
 
     def with_total(self) -> dict[str, float]:
         """The stages and `total`, since this object was made; rounded to microseconds."""

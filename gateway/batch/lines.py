@@ -60,7 +60,7 @@ class NdjsonAnswer:
                 name=outcome.entry.name,
                 image_base64=base64.b64encode(enhanced.image).decode(),
                 media_type=f"image/{enhanced.output_format}",
-                report=enhanced.report,
+                report=enhanced.tell(),
             )
         )
 
@@ -99,7 +99,7 @@ class ZipAnswer:
                     name=entry.name,
                     file=file,
                     media_type=f"image/{enhanced.output_format}",
-                    report=enhanced.report,
+                    report=enhanced.tell(),
                 )
             )
         )

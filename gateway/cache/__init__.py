@@ -3,7 +3,7 @@
 from gateway.cache.cache import Cache
 from gateway.cache.digest import Picture
 from gateway.cache.disk import DiskStore
-from gateway.cache.entry import Body, Corrupt, Entry, pack, unpack
+from gateway.cache.entry import Body, Corrupt, Entry, Later, pack, unpack
 from gateway.cache.flight import SingleFlight
 from gateway.cache.key import cache_key
 from gateway.cache.memory import MemoryStore
@@ -16,6 +16,7 @@ __all__ = [
     "Corrupt",
     "DiskStore",
     "Entry",
+    "Later",
     "MemoryStore",
     "Packed",
     "Picture",

@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 from gateway.cache.entry import Entry
 from gateway.cache.store import Store
@@ -21,10 +20,8 @@ class Cache:
 
     def __init__(self, tiers: Sequence[Store[Entry]]) -> None:
         self._tiers = tuple(tiers)
-        self._behind: dict[str, Callable[[], Entry]] = {}
         self._hurry = asyncio.Event()
-        self._waiting: set[asyncio.Task[None]] = set()
-        self._writing: set[asyncio.Task[None]] = set()
+        self._writing: dict[str, asyncio.Task[None]] = {}
 
     @property
     def on(self) -> bool:
@@ -33,8 +30,6 @@ class Cache:
 
     async def get(self, key: str) -> Entry | None:
         """The entry of `key`, or None."""
-        if key in self._behind:
-            return self._behind[key]()
         for place, tier in enumerate(self._tiers):
             entry = await tier.get(key)
             if entry is None:
@@ -45,58 +40,43 @@ class Cache:
         return None
 
     async def put(self, key: str, entry: Entry) -> None:
-        """Keeps `entry` under `key`: in the nearest tier at once, in the others a little later."""
+        """Keeps `entry` under `key`: in the nearest tier at once, in the others a little later.
+
+        A head that is made `Later` is made by then.
+        """
         if not self._tiers:
             return
         nearest, *others = self._tiers
         await nearest.put(key, entry)
-        if others:
-            self._soon(self._writing, self._put_in(others, key, entry))
-
-    def put_soon(self, key: str, make: Callable[[], Entry]) -> None:
-        """As `put`, a little later and without waiting: for what nobody asks for in the next moment.
-
-        make: makes the entry, then, or when it is asked for before.
-        """
-        # Of several requests that made the same at once, one keeps it.
-        if key not in self._behind and self._soon(self._waiting, self._put_behind(key)):
-            self._behind[key] = make
-
-    async def _put_behind(self, key: str) -> None:
-        await self._later()
-        try:
-            await self.put(key, self._behind[key]())
-        finally:
-            del self._behind[key]
+        # Of several requests that made the same at once, one keeps it. A medium that does not keep up costs
+        # entries, not memory, nor what their heads are to be made of.
+        if key in self._writing or len(self._writing) >= _MOST_WRITING:
+            dict(entry.head)
+            return
+        task = asyncio.create_task(self._put_in(others, key, entry))
+        self._writing[key] = task
+        task.add_done_callback(lambda done: self._written(key, done))
 
     async def _put_in(self, tiers: Sequence[Store[Entry]], key: str, entry: Entry) -> None:
-        await self._later()
+        # Until the answer is on its way, or all is to be written now.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_BEHIND_S):
+                await self._hurry.wait()
+        dict(entry.head)
         for tier in tiers:
             await tier.put(key, entry)
 
-    async def _later(self) -> None:
-        """Waits until the answer is on its way, or until all is to be written now."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._hurry.wait(), _BEHIND_S)
-
-    def _soon(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> bool:
-        """Starts `work` as one of `tasks`, unless there are too many. Tells whether it did."""
-        # A medium that does not keep up costs entries, not memory.
-        if len(tasks) >= _MOST_WRITING:
-            work.close()
-            return False
-        task = asyncio.create_task(work)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-        task.add_done_callback(_told)
-        return True
+    def _written(self, key: str, task: asyncio.Task[None]) -> None:
+        """Stores raise nothing: what `task` did raise is a defect, and nobody else would hear of it."""
+        del self._writing[key]
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("an entry was not kept", exc_info=error)
 
     async def settled(self) -> None:
         """Waits until every tier has what was put."""
         self._hurry.set()
-        # What is put soon has further tiers to be written to in its turn.
-        while unfinished := self._waiting | self._writing:
-            await asyncio.wait(unfinished)
+        while self._writing:
+            await asyncio.wait(self._writing.values())
         self._hurry.clear()
 
     async def close(self) -> None:
@@ -104,9 +84,3 @@ class Cache:
         await self.settled()
         for tier in self._tiers:
             await tier.close()
-
-
-def _told(task: asyncio.Task[None]) -> None:
-    """Stores raise nothing: what `task` did raise is a defect, and nobody else would hear of it."""
-    if not task.cancelled() and (error := task.exception()):
-        logger.error("an entry was not kept", exc_info=error)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 _MAGIC = b"GPG2"
@@ -21,13 +21,37 @@ class Entry(NamedTuple):
     body: Body
 
 
+class Later(Mapping[str, Any]):
+    """A head that is made when somebody looks into it, and forgets then what it was made of."""
+
+    def __init__(self, make: Callable[[], Mapping[str, Any]]) -> None:
+        self._make: Callable[[], Mapping[str, Any]] | None = make
+        self._made: Mapping[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - what JSON can write
+        return self._head()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._head())
+
+    def __len__(self) -> int:
+        return len(self._head())
+
+    def _head(self) -> Mapping[str, Any]:
+        # Threads that look at once make the same.
+        if (make := self._make) is not None:
+            self._made = make()
+            self._make = None
+        return self._made
+
+
 class Corrupt(ValueError):
     """The bytes are not the entry of this key, or not the whole of it."""
 
 
 def pack(key: str, entry: Entry) -> bytes:
     """The `entry` of `key` as bytes."""
-    written = json.dumps(entry.head).encode()
+    written = json.dumps(dict(entry.head)).encode()
     content = (_LENGTH.pack(len(written)), written, entry.body)
     return b"".join((_MAGIC, _digest(key, *content), *content))
 

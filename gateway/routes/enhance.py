@@ -66,7 +66,7 @@ def _answer_json(enhanced: Enhanced) -> bytes:
     answer = EnhanceAnswer(
         image_base64=base64.b64encode(enhanced.image).decode(),
         media_type=f"image/{enhanced.output_format}",
-        report=enhanced.report,
+        report=enhanced.tell(),
     )
     return answer.model_dump_json().encode()
 
@@ -77,16 +77,15 @@ def _json_etag(enhanced: Enhanced) -> str:
 
 
 def _headers(enhanced: Enhanced, etag: str) -> dict[str, str]:
-    report = enhanced.report
     return {
         "Vary": "Accept",
-        "Server-Timing": server_timing(report.timings_ms),
+        "Server-Timing": server_timing(enhanced.timings_ms),
         "Cache-Control": "private, no-cache",
         "ETag": etag,
         "X-Cache": enhanced.cache,
-        "X-GPEN-Engine": _header_text(report.engine),
-        "X-GPEN-Model": _header_text(report.model),
-        "X-Faces": str(len(report.faces)),
+        "X-GPEN-Engine": _header_text(enhanced.engine),
+        "X-GPEN-Model": _header_text(enhanced.model),
+        "X-Faces": str(enhanced.faces),
     }
 
 

@@ -3,12 +3,11 @@
 Every metric and label is told in docs/observability.md. No label takes its value from what a caller sends.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from gateway import __version__
-from gateway.schemas import EnhanceReport, PreprocessReport
 
 # A probe takes under a millisecond, a portrait tenths of a second to seconds, a crowd on a CPU minutes.
 _REQUEST_SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)
@@ -92,17 +91,20 @@ class Metrics:
             if size:
                 self._body_bytes.labels(direction).observe(size)
 
-    def enhanced(self, output: str, report: EnhanceReport) -> None:
-        """Counts one enhanced picture. output: `portrait` or `photo`."""
-        self._pictures.labels(output, self._engines(report.engine), self._models(report.model)).inc()
-        self._faces.labels("restored").observe(len(report.faces))
-        self._faces.labels("left_alone").observe(len(report.left_alone))
-        self._timed(report.timings_ms.items())
+    def enhanced(self, output: str, engine: str, model: str, faces: int, left_alone: int) -> None:
+        """Counts one enhanced picture. output: `portrait` or `photo`. faces, left_alone: how many."""
+        self._pictures.labels(output, self._engines(engine), self._models(model)).inc()
+        self._faces.labels("restored").observe(faces)
+        self._faces.labels("left_alone").observe(left_alone)
 
-    def preprocessed(self, report: PreprocessReport) -> None:
+    def preprocessed(self) -> None:
         """Counts one standardised portrait."""
         self._pictures.labels("preprocess", "", "").inc()
-        self._timed(report.timings_ms.items())
+
+    def timed(self, stages_ms: Mapping[str, float]) -> None:
+        """Counts how long each stage of one picture took, milliseconds."""
+        for stage, milliseconds in stages_ms.items():
+            self._stage_seconds.labels(self._stages(stage)).observe(milliseconds / 1000)
 
     def cache_read(self, tier: str, outcome: str) -> None:
         """Counts one look into the cache. outcome: `hit`, `miss` or `damaged`."""
@@ -111,7 +113,3 @@ class Metrics:
     def cache_written(self, tier: str) -> None:
         """Counts one entry put into the cache."""
         self._cache_writes.labels(tier).inc()
-
-    def _timed(self, stages_ms: Iterable[tuple[str, float]]) -> None:
-        for stage, milliseconds in stages_ms:
-            self._stage_seconds.labels(self._stages(stage)).observe(milliseconds / 1000)

@@ -12,9 +12,9 @@ from gateway.standardise.portrait import Portrait
 from gateway.standardise.quality import Quality
 
 
-def to_stored(portrait: Portrait) -> tuple[dict[str, Any], memoryview]:
-    """`portrait` as a head, which JSON can write, and the bytes of its pixels."""
-    head = {
+def to_head(portrait: Portrait) -> dict[str, Any]:
+    """All of `portrait` but its pixels, as JSON can write it."""
+    return {
         "shape": portrait.pixels.shape,
         "matrix": portrait.matrix.tolist(),
         "faces": [_face_to_stored(face) for face in portrait.faces],
@@ -27,11 +27,15 @@ def to_stored(portrait: Portrait) -> tuple[dict[str, Any], memoryview]:
         "quality": asdict(portrait.quality),
         "warnings": portrait.warnings,
     }
-    return head, np.ascontiguousarray(portrait.pixels).data.cast("B").toreadonly()
+
+
+def to_bytes(portrait: Portrait) -> memoryview:
+    """The pixels of `portrait`, not copied."""
+    return np.ascontiguousarray(portrait.pixels).data.cast("B").toreadonly()
 
 
 def from_stored(head: Mapping[str, Any], pixels: bytes | memoryview) -> Portrait:
-    """The portrait of `to_stored`."""
+    """The portrait of `to_head` and `to_bytes`."""
     faces = tuple(_face_from_stored(face) for face in head["faces"])
     return Portrait(
         pixels=np.frombuffer(pixels, np.uint8).reshape(head["shape"]),
