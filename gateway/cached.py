@@ -50,9 +50,14 @@ class CachedEnhancer:
         async def make() -> Enhanced:
             nonlocal asked_first
             asked_first = True
-            if (found := await self._cache.get(key)) and (kept := _kept(*found, timings)):
+            keys = [key, *await self._enhancer.keys(picture, params)]
+            # To ask for both at once takes as long as for one.
+            found_key, found = await self._cache.first(keys) or (None, None)
+            if found and found_key == key and (kept := _kept(*found, timings)):
                 return kept
-            made = await self._enhancer.enhance(picture, params, request_id, deadline, accepted)
+            looked_up = keys[: keys.index(found_key) + 1] if found_key else keys
+            known = {other: found if other == found_key else None for other in looked_up}
+            made = await self._enhancer.enhance(picture, params, request_id, deadline, accepted, known)
             await self._cache.put(key, _to_keep(made))
             return replace(made, cache="miss")
 

@@ -1,9 +1,10 @@
 """Enhancing and the cache's tiers, counted."""
 
-from typing import Generic, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
-from gateway.cache import Cache, Picture, Store
-from gateway.enhance import Enhanced, Enhancer, Preprocessed
+from gateway.cache import Cache, Entry, Picture, Store
+from gateway.enhance import NOTHING, Enhanced, Enhancer, Preprocessed
 from gateway.faces import FaceFinder
 from gateway.models import Models
 from gateway.params import EnhanceParams, PreprocessParams
@@ -48,9 +49,10 @@ class MeasuredEnhancer(Enhancer):
         request_id: str,
         deadline: float,
         accepted: OutputFormat | None = None,
+        known: Mapping[str, Entry | None] = NOTHING,
     ) -> Enhanced:
         """As `Enhancer.enhance`."""
-        made = await super().enhance(picture, params, request_id, deadline, accepted)
+        made = await super().enhance(picture, params, request_id, deadline, accepted, known)
         self._metrics.enhanced(params.output, made.engine, made.model, made.faces, made.left_alone)
         self._metrics.timed(made.timings_ms)
         stages = {f"gpen.stage.{name}_ms": value for name, value in made.timings_ms.items()}
@@ -58,7 +60,7 @@ class MeasuredEnhancer(Enhancer):
         return made
 
 
-class MeasuredStore(Generic[V]):
+class MeasuredStore(Store[V]):
     """A medium of the cache whose hits and misses are counted."""
 
     def __init__(self, store: Store[V], metrics: Metrics) -> None:
@@ -70,11 +72,14 @@ class MeasuredStore(Generic[V]):
         """The tier's name."""
         return self._store.name
 
-    async def get(self, key: str) -> V | None:
-        """What is kept under `key`, or None."""
-        entry = await self._store.get(key)
-        self._metrics.cache_read(self.name, "miss" if entry is None else "hit")
-        return entry
+    async def first(self, keys: Sequence[str]) -> tuple[str, V] | None:
+        """The first of `keys` under which something is kept, and that."""
+        found = await self._store.first(keys)
+        for _ in keys[: keys.index(found[0])] if found else keys:
+            self._metrics.cache_read(self.name, "miss")
+        if found:
+            self._metrics.cache_read(self.name, "hit")
+        return found
 
     async def put(self, key: str, entry: V) -> None:
         """Keeps `entry` under `key`."""

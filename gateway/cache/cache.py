@@ -28,16 +28,24 @@ class Cache:
         """Whether anything is kept."""
         return bool(self._tiers)
 
-    async def get(self, key: str) -> Entry | None:
-        """The entry of `key`, or None."""
+    async def first(self, keys: Sequence[str]) -> tuple[str, Entry] | None:
+        """The first of `keys` that has an entry in any tier, and that."""
+        best: tuple[str, Entry] | None = None
         for place, tier in enumerate(self._tiers):
-            entry = await tier.get(key)
-            if entry is None:
+            # A farther tier may have what is wanted more, and need not be asked for what is wanted less.
+            if not (wanted := keys[: keys.index(best[0])] if best else keys):
+                break
+            if (found := await tier.first(wanted)) is None:
                 continue
             for nearer in self._tiers[:place]:
-                await nearer.put(key, entry)
-            return entry
-        return None
+                await nearer.put(*found)
+            best = found
+        return best
+
+    async def get(self, key: str) -> Entry | None:
+        """The entry of `key`, or None."""
+        found = await self.first((key,))
+        return None if found is None else found[1]
 
     async def put(self, key: str, entry: Entry) -> None:
         """Keeps `entry` under `key`: in the nearest tier at once, in the others a little later.

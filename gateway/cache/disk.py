@@ -4,11 +4,13 @@ import asyncio
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import ParamSpec, TypeVar
+
+from gateway.cache.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +23,7 @@ _SHARE_LEFT = 0.9
 _SHARE_UNMEASURED = 0.05
 
 
-class DiskStore:
+class DiskStore(Store[bytes]):
     """Keeps at most about `max_bytes` of entries in `folder`; those that were not read for longest go first.
 
     An entry appears whole or not at all, whoever else writes it. Files are readable by their owner only.
@@ -38,9 +40,9 @@ class DiskStore:
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="cache-read")
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="cache-write")
 
-    async def get(self, key: str) -> bytes | None:
-        """The entry of `key`, or None."""
-        return await _on(self._reading, self._read, key)
+    async def first(self, keys: Sequence[str]) -> tuple[str, bytes] | None:
+        """The first of `keys` that has an entry, and that."""
+        return await _on(self._reading, self._read_first, keys)
 
     async def put(self, key: str, entry: bytes) -> None:
         """Keeps `entry`, unless it alone is larger than all there may be."""
@@ -58,6 +60,9 @@ class DiskStore:
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / key
+
+    def _read_first(self, keys: Sequence[str]) -> tuple[str, bytes] | None:
+        return next(((key, entry) for key in keys if (entry := self._read(key)) is not None), None)
 
     def _read(self, key: str) -> bytes | None:
         path = self._path(key)

@@ -1,6 +1,7 @@
 """Entries in a medium that takes bytes, and may damage them."""
 
 import logging
+from collections.abc import Sequence
 
 from gateway.cache.digest import off_loop
 from gateway.cache.entry import Corrupt, Entry, pack, unpack
@@ -9,7 +10,7 @@ from gateway.cache.store import Store
 logger = logging.getLogger(__name__)
 
 
-class Packed:
+class Packed(Store[Entry]):
     """A store of bytes as one of entries. What it damaged is dropped and is a miss."""
 
     def __init__(self, store: Store[bytes]) -> None:
@@ -20,17 +21,18 @@ class Packed:
         """The store's name."""
         return self._store.name
 
-    async def get(self, key: str) -> Entry | None:
-        """The entry of `key`, or None."""
-        packed = await self._store.get(key)
-        if packed is None:
+    async def first(self, keys: Sequence[str]) -> tuple[str, Entry] | None:
+        """The first of `keys` that has an entry that is whole, and that."""
+        found = await self._store.first(keys)
+        if found is None:
             return None
+        key, packed = found
         try:
-            return await off_loop(len(packed), unpack, key, packed)
+            return key, await off_loop(len(packed), unpack, key, packed)
         except Corrupt as error:
             logger.warning("a damaged entry was dropped from the %s cache: %s", self.name, error)
             await self._store.drop(key)
-            return None
+            return await self.first(keys[keys.index(key) + 1 :])
 
     async def put(self, key: str, entry: Entry) -> None:
         """Keeps `entry` under `key`."""

@@ -1,15 +1,18 @@
 """Entries in Redis, shared by every gateway that is given its address."""
 
 import asyncio
+import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+
+from gateway.cache.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +24,7 @@ _CONNECT_TIMEOUT_S = 0.5
 _PAUSE_S = 5.0
 
 
-class RedisStore:
+class RedisStore(Store[bytes]):
     """Keeps entries for `ttl_s` seconds; how many is Redis's own business (`maxmemory`).
 
     A Redis that is away or hangs costs the entries, not the requests: it is logged and left alone for
@@ -41,10 +44,14 @@ class RedisStore:
         self._ttl_s = ttl_s
         self._away_until = 0.0
 
-    async def get(self, key: str) -> bytes | None:
-        """The entry of `key`, or None."""
-        entry = await self._tried(lambda: self._redis.get(_PREFIX + key))
-        return entry if isinstance(entry, bytes) else None
+    async def first(self, keys: Sequence[str]) -> tuple[str, bytes] | None:
+        """The first of `keys` that has an entry, and that."""
+        # All in one question would also bring what is not wanted, which may be large.
+        for key in keys:
+            entry = await self._tried(functools.partial(self._redis.get, _PREFIX + key))
+            if isinstance(entry, bytes):
+                return key, entry
+        return None
 
     async def put(self, key: str, entry: bytes) -> None:
         """Keeps `entry`."""

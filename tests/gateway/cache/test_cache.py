@@ -42,6 +42,31 @@ async def test_what_a_farther_tier_has_comes_nearer():
     assert await cache.get("k") == ENTRY
 
 
+async def test_the_first_that_any_tier_has_is_found():
+    near, far = MemoryStore(10**6), MemoryStore(10**6)
+    cache = Cache([near, far])
+    assert await cache.first(["a", "b"]) is None
+    await far.put("b", Entry({}, b"far b"))
+    assert await cache.first(["a", "b"]) == ("b", ({}, b"far b"))
+    assert await near.get("b") == ({}, b"far b")
+    await far.put("b", Entry({}, b"not looked for where a nearer tier has it"))
+    assert await cache.first(["a", "b"]) == ("b", ({}, b"far b"))
+    await far.put("a", Entry({}, b"far a"))
+    assert await cache.first(["a", "b"]) == ("a", ({}, b"far a"))
+    assert await near.get("a") == ({}, b"far a")
+
+
+async def test_past_a_damaged_entry_the_next_is_found(tmp_path):
+    store = DiskStore(tmp_path, 10**6)
+    cache = Cache([Packed(store)])
+    for key in "bc":
+        await cache.put(key, Entry({}, key.encode()))
+    await store.put("a", b"no entry")
+    assert await cache.first(["0", "a", "b", "c"]) == ("b", ({}, b"b"))
+    assert await store.get("a") is None
+    await cache.close()
+
+
 async def test_damage_in_a_near_tier_is_answered_by_a_farther_one(tmp_path, caplog):
     near, far = DiskStore(tmp_path, 10**6), MemoryStore(10**6)
     cache = Cache([Packed(near), far])

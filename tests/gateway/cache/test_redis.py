@@ -58,6 +58,14 @@ async def test_a_damaged_entry_is_a_miss_and_is_replaced(redis_server, store_at)
     assert await cache.get("k") is None
 
 
+async def test_the_first_of_several_is_found(redis_server, store_at):
+    store = store_at(redis_server.url)
+    assert await store.first(["a", "b", "c"]) is None
+    for key in "bc":
+        await store.put(key, key.encode())
+    assert await store.first(["a", "b", "c"]) == ("b", b"b")
+
+
 @pytest.mark.usefixtures("no_pause")
 async def test_many_at_once_each_get_their_own_whoever_gives_up(redis_server, store_at):
     """A reader that is cancelled must not leave its answer to the next one on that connection."""
