@@ -3,14 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 
 from gateway.cache.entry import Entry
 from gateway.cache.store import Store
 
 logger = logging.getLogger(__name__)
 
-_MOST_WRITING = 32
+_MOST_UNWRITTEN = 32
 # By then an answer is on its way, which would have shared the processors with what is kept of it, seconds.
 _BEHIND_S = 0.05
 
@@ -20,8 +19,8 @@ class Cache:
 
     def __init__(self, tiers: Sequence[Store[Entry]]) -> None:
         self._tiers = tuple(tiers)
-        self._hurry = asyncio.Event()
-        self._writing: dict[str, asyncio.Task[None]] = {}
+        self._unwritten: dict[str, Entry] = {}
+        self._writing: set[asyncio.Task[None]] = set()
 
     @property
     def on(self) -> bool:
@@ -54,38 +53,40 @@ class Cache:
         """
         if not self._tiers:
             return
-        nearest, *others = self._tiers
-        await nearest.put(key, entry)
+        await self._tiers[0].put(key, entry)
         # Of several requests that made the same at once, one keeps it. A medium that does not keep up costs
         # entries, not memory, nor what their heads are to be made of.
-        if key in self._writing or len(self._writing) >= _MOST_WRITING:
+        if key in self._unwritten or len(self._unwritten) + len(self._writing) >= _MOST_UNWRITTEN:
             dict(entry.head)
             return
-        task = asyncio.create_task(self._put_in(others, key, entry))
-        self._writing[key] = task
-        task.add_done_callback(lambda done: self._written(key, done))
-
-    async def _put_in(self, tiers: Sequence[Store[Entry]], key: str, entry: Entry) -> None:
-        # Until the answer is on its way, or all is to be written now.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_BEHIND_S):
-                await self._hurry.wait()
-        dict(entry.head)
-        for tier in tiers:
-            await tier.put(key, entry)
-
-    def _written(self, key: str, task: asyncio.Task[None]) -> None:
-        """Stores raise nothing: what `task` did raise is a defect, and nobody else would hear of it."""
-        del self._writing[key]
-        if not task.cancelled() and (error := task.exception()):
-            logger.error("an entry was not kept", exc_info=error)
+        self._unwritten[key] = entry
+        asyncio.get_running_loop().call_later(_BEHIND_S, self._write, key)
 
     async def settled(self) -> None:
         """Waits until every tier has what was put."""
-        self._hurry.set()
+        for key in tuple(self._unwritten):
+            self._write(key)
         while self._writing:
-            await asyncio.wait(self._writing.values())
-        self._hurry.clear()
+            await asyncio.wait(self._writing)
+
+    def _write(self, key: str) -> None:
+        """Begins to write an entry to the farther tiers, unless that has begun."""
+        if (entry := self._unwritten.pop(key, None)) is None:
+            return
+        task = asyncio.create_task(self._put_far(key, entry))
+        self._writing.add(task)
+        task.add_done_callback(self._written)
+
+    async def _put_far(self, key: str, entry: Entry) -> None:
+        dict(entry.head)
+        for tier in self._tiers[1:]:
+            await tier.put(key, entry)
+
+    def _written(self, task: asyncio.Task[None]) -> None:
+        """Stores raise nothing: what `task` did raise is a defect, and nobody else would hear of it."""
+        self._writing.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("an entry was not kept", exc_info=error)
 
     async def close(self) -> None:
         """Writes what is left to write and lets go of all media."""
