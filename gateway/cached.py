@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.cache import Body, Cache, Entry, Later, Picture, SingleFlight, cache_key
-from gateway.enhance import Enhanced, Enhancer, Preprocessed
+from gateway.enhance import Enhanced, Enhancer, Preprocessed, Slot
 from gateway.errors import DeadlinePassed
 from gateway.params import EnhanceParams, PreprocessParams
 from gateway.photo import OutputFormat
@@ -50,14 +50,10 @@ class CachedEnhancer:
         async def make() -> Enhanced:
             nonlocal asked_first
             asked_first = True
-            keys = [key, *await self._enhancer.keys(picture, params)]
-            # To ask for both at once takes as long as for one.
-            found_key, found = await self._cache.first(keys) or (None, None)
-            if found and found_key == key and (kept := _kept(*found, timings)):
+            found, slot = await self._look_up(key, picture, params)
+            if found and (kept := _kept(*found, timings)):
                 return kept
-            looked_up = keys[: keys.index(found_key) + 1] if found_key else keys
-            known = {other: found if other == found_key else None for other in looked_up}
-            made = await self._enhancer.enhance(picture, params, request_id, deadline, accepted, known)
+            made = await self._enhancer.enhance(picture, params, request_id, deadline, accepted, slot)
             await self._cache.put(key, _to_keep(made))
             return replace(made, cache="miss")
 
@@ -68,6 +64,19 @@ class CachedEnhancer:
                 # Else it was somebody else's deadline.
                 if asked_first:
                     raise
+
+    async def _look_up(
+        self, key: str, picture: Picture, params: EnhanceParams
+    ) -> tuple[Entry | None, Slot | None]:
+        """What is kept under `key`, else the portrait's slot: to look for both takes as long as for one.
+
+        No slot where there is a result, and for a whole photo, which needs no portrait.
+        """
+        if params.output == "photo":
+            return await self._cache.get(key), None
+        portrait_key = await self._enhancer.portrait_key(picture, params)
+        found_key, found = await self._cache.first((key, portrait_key)) or (portrait_key, None)
+        return (found, None) if found_key == key else (None, Slot(portrait_key, found))
 
     async def _key(
         self, picture: Picture, params: EnhanceParams, deadline: float, accepted: OutputFormat | None

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from gateway.backend import Backend
 from gateway.cache import Body, Cache, Entry, Later, Picture, cache_key
@@ -29,13 +29,18 @@ from gpen_client.client import GpenClient
 from gpen_client.types import ModelInfo
 
 CacheState = Literal["hit", "miss", "off"]
-NOTHING: Mapping[str, Entry | None] = {}
-"""What is known of a cache in which nobody looked."""
 
 # A backend refuses more in one request by default: those of a crowd that are best to see are restored.
 _MOST_FACES = 64
 # Of all parameters, those that standardising looks at.
 _DECIDE_PORTRAIT = {"framing", "clahe", "exposure", "no_face", "yaw"}
+
+
+class Slot(NamedTuple):
+    """Where the cache keeps a portrait, and what was found there."""
+
+    key: str
+    found: Entry | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,30 +137,25 @@ class Enhancer:
         request_id: str,
         deadline: float,
         accepted: OutputFormat | None = None,
-        known: Mapping[str, Entry | None] = NOTHING,
+        slot: Slot | None = None,
     ) -> Enhanced:
         """The enhanced `picture`, as a portrait or as the whole photo that it is.
 
         deadline: on time.monotonic's clock, seconds; the backend is told. accepted: the encoding the caller
-        prefers. known: what the cache has under those of `keys` that were looked up before.
-        Raises GatewayError.
+        prefers. slot: the portrait's, where somebody has looked already. Raises GatewayError.
         """
         timings = Timings()
         model = await self.choose_model(params, deadline)
         backend = Backend(self._client, model, request_id, deadline)
         if params.output == "photo":
             return await self._enhance_photo(picture.data, params, backend, timings, accepted)
-        return await self._enhance_portrait(picture, params, backend, timings, accepted, known)
+        return await self._enhance_portrait(picture, params, backend, timings, accepted, slot)
 
-    async def keys(self, picture: Picture, params: PreprocessParams) -> list[str]:
-        """What `enhance` looks for in the cache."""
-        if isinstance(params, EnhanceParams) and params.output == "photo":
-            return []
-        depends_on = {
-            "params": params.model_dump(mode="json", include=_DECIDE_PORTRAIT),
-            "finder": self._finder.name,
-        }
-        return [cache_key("portrait", await picture.sha256(), depends_on)]
+    async def portrait_key(self, picture: Picture, params: PreprocessParams) -> str:
+        """The key of the portrait of `picture` in the cache."""
+        wanted = params.model_dump(mode="json", include=_DECIDE_PORTRAIT)
+        depends_on = {"params": wanted, "finder": self._finder.name}
+        return cache_key("portrait", await picture.sha256(), depends_on)
 
     async def _enhance_portrait(
         self,
@@ -164,9 +164,9 @@ class Enhancer:
         backend: Backend,
         timings: Timings,
         accepted: OutputFormat | None,
-        known: Mapping[str, Entry | None],
+        slot: Slot | None,
     ) -> Enhanced:
-        async with self._portrait(picture, params, timings, known) as (standardised, own_format, _):
+        async with self._portrait(picture, params, timings, slot) as (standardised, own_format, _):
             best = standardised.faces[:1] if params.faces == "best" else standardised.faces
             portrait = _fewer_faces(replace(standardised, faces=best))
             effective, rules = link(params.model_copy(update={"upscale": 1}), portrait, backend.model)
@@ -233,7 +233,7 @@ class Enhancer:
         picture: Picture,
         params: PreprocessParams,
         timings: Timings,
-        known: Mapping[str, Entry | None] = NOTHING,
+        slot: Slot | None = None,
     ) -> AsyncIterator[tuple[Portrait, OutputFormat, CacheState]]:
         """The standardised portrait, the input's own encoding, and whether it was kept from before.
 
@@ -243,8 +243,10 @@ class Enhancer:
             yield (*await self._threads.run(self._standardise, picture.data, params, timings), "off")
             return
         with timings.stage("cache"):
-            (key,) = await self.keys(picture, params)
-            found = known[key] if key in known else await self._cache.get(key)
+            if slot is None:
+                key = await self.portrait_key(picture, params)
+                slot = Slot(key, await self._cache.get(key))
+        key, found = slot
         if found is not None and (kept := _kept(*found)):
             yield (*kept, "hit")
             return

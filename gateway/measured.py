@@ -1,10 +1,10 @@
 """Enhancing and the cache's tiers, counted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
-from gateway.cache import Cache, Entry, Picture, Store
-from gateway.enhance import NOTHING, Enhanced, Enhancer, Preprocessed
+from gateway.cache import Cache, Picture, Store
+from gateway.enhance import Enhanced, Enhancer, Preprocessed, Slot
 from gateway.faces import FaceFinder
 from gateway.models import Models
 from gateway.params import EnhanceParams, PreprocessParams
@@ -49,10 +49,10 @@ class MeasuredEnhancer(Enhancer):
         request_id: str,
         deadline: float,
         accepted: OutputFormat | None = None,
-        known: Mapping[str, Entry | None] = NOTHING,
+        slot: Slot | None = None,
     ) -> Enhanced:
         """As `Enhancer.enhance`."""
-        made = await super().enhance(picture, params, request_id, deadline, accepted, known)
+        made = await super().enhance(picture, params, request_id, deadline, accepted, slot)
         self._metrics.enhanced(params.output, made.engine, made.model, made.faces, made.left_alone)
         self._metrics.timed(made.timings_ms)
         stages = {f"gpen.stage.{name}_ms": value for name, value in made.timings_ms.items()}

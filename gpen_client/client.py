@@ -264,7 +264,7 @@ class GpenClient:
         request = httpx.Request(
             method,
             blank.url,
-            headers={**blank.headers, **(headers or {})},
+            headers=[*blank.headers.raw, *((k.encode(), v.encode()) for k, v in (headers or {}).items())],
             content=content,
             extensions={"timeout": timeout.as_dict()},
         )

@@ -20,7 +20,8 @@ class EngineOutOfMemory(EngineError):
 class Engine(Protocol):
     """Restores batches of aligned faces. Owned by one thread, which makes every call.
 
-    name: "torch", "onnx" or "classical". size: side of a face, px.
+    name: "torch", "onnx" or "classical". size: side of a face, px. One that has `concurrent = True` may be
+    called from any thread, several at once.
     """
 
     name: str

@@ -280,10 +280,10 @@ class ScriptedEnhancer:
     async def choose_model(self, params, deadline):
         return self.model
 
-    async def keys(self, picture, params):
-        return []
+    async def portrait_key(self, picture, params):
+        return "portrait"
 
-    async def enhance(self, picture, params, request_id, deadline, accepted=None, known=None):
+    async def enhance(self, picture, params, request_id, deadline, accepted=None, slot=None):
         self.made += 1
         report = EnhanceReport.model_construct(
             finder="fixed", face=None, portrait=None, light=None, quality=None, warnings=[], timings_ms={},

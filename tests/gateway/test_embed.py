@@ -2,9 +2,11 @@
 
 import sys
 
+import cv2
 import pytest
 
 from gateway.embed import EMBEDDED_URL, embedded_backend
+from gateway.photo import encode
 from gateway.settings import Settings, UpstreamSettings
 from gpen_backend.service import Service
 from gpen_client.client import GpenClient
@@ -12,15 +14,18 @@ from gpen_client.client import GpenClient
 pytestmark = pytest.mark.anyio
 
 
-async def test_both_deployments_give_the_same_bytes(serving, server_process, portrait_jpeg, tmp_path):
-    fields = {"format": "png", "sharpen": "30"}
+@pytest.mark.parametrize("output", ["portrait", "photo"])
+async def test_both_deployments_give_the_same_bytes(serving, server_process, astronaut, tmp_path, output):
+    """Also where a picture is larger than what is copied and sent at once."""
+    photo = encode(cv2.resize(astronaut, (1800, 1800), interpolation=cv2.INTER_CUBIC), "jpeg", 90)
+    fields = {"format": "png", "sharpen": "30", "output": output}
     async with serving() as client:
-        inside = await client.post("/v1/enhance", params=fields, content=portrait_jpeg)
+        inside = await client.post("/v1/enhance", params=fields, content=photo)
     environment = {"GPEN_BACKEND_ENGINE": "classical", "GPEN_MODELS_DIR": str(tmp_path)}
     with server_process([sys.executable, "-m", "gateway", "backend", "--port", "0"], environment) as url:
         settings = Settings(upstream=UpstreamSettings(backend_url=url))
         async with serving(settings=settings) as client:
-            outside = await client.post("/v1/enhance", params=fields, content=portrait_jpeg)
+            outside = await client.post("/v1/enhance", params=fields, content=photo)
             ready = (await client.get("/readyz")).json()
     assert inside.is_success
     assert inside.content == outside.content

@@ -369,6 +369,25 @@ async def test_requests_share_a_run_of_the_network_and_are_told_its_size():
         assert gate.runs == 2
 
 
+async def test_a_face_alone_needs_no_queue_where_any_thread_may_restore_it():
+    """A crowd waits its turn all the same, so that it keeps no thread from the others."""
+    async with serving() as (client, service):
+        gate = Gate()
+        gate.concurrent = True
+        install(service, gate)
+        crowd = asyncio.create_task(client.post(INFER, **message(landmarks=np.repeat(LANDMARKS, 3, 0))))
+        await until(gate.entered)
+        gate.entered.clear()
+        alone = asyncio.create_task(client.post(INFER, **message()))
+        await until(gate.entered)
+        assert service._batcher.waiting == 2
+        gate.opened.set()
+        for answer, waited in ((await crowd, True), (await alone, False)):
+            length = int(answer.headers["Inference-Header-Content-Length"])
+            told = decode_response([answer.content], length).parameters
+            assert (told["batch_size"], "queue_ms" in told) == (1, waited)
+
+
 async def test_concurrent_callers_get_their_own_pixels():
     async with serving() as (client, service):
         gate = Gate()

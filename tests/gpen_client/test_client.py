@@ -167,6 +167,22 @@ async def test_the_request_carries_picture_landmarks_parameters_deadline_and_id(
     assert (request.id, request.outputs, request.binary_output) == ("r-1", ["image"], True)
 
 
+async def test_a_backends_cookies_are_not_sent_back():
+    """A load balancer's would have it send every further request to the same backend."""
+    calls = []
+
+    async def set_cookie(call: Call, writer: asyncio.StreamWriter) -> None:
+        calls.append(call)
+        headers, body = negative(call.headers, call.body)
+        writer.write(http(200, {**headers, "Set-Cookie": "backend=1; Path=/"}, body))
+
+    async with serving(set_cookie) as url, GpenClient(url, resilience=ONCE) as client:
+        for _ in range(2):
+            await restore(client)
+    assert len(calls) == 2
+    assert not any("cookie" in call.headers for call in calls)
+
+
 async def test_concurrent_restorations_never_swap_pictures():
     """Many calls share the pool, and each gets its own picture back, whichever is answered first."""
 
