@@ -69,9 +69,10 @@ def create_app(
         # A redirect would be an answer that is neither a success nor a problem document.
         redirect_slashes=False,
     )
-    app.include_router(health.router)
+    # Routes are tried in their order, and most requests want the first.
     for routes in (enhance, preprocess, batch, models, metrics):
         app.include_router(routes.router, **(_keyed() if keyring else {}))
+    app.include_router(health.router)
     page.mount(app)
     docs.mount(app)
     documented(app, image_url=chosen.fetch.image_url == "on")

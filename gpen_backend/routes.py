@@ -175,11 +175,12 @@ def version_here() -> str:
 
 
 ROUTES = (
+    # Routes are tried in their order, and most requests want this one.
+    Route("/v2/models/{model}/infer", infer, methods=["POST"]),
     Route("/v2", server),
     Route("/v2/health/live", live),
     Route("/v2/health/ready", ready),
     Route("/v2/models/{model}", model),
     Route("/v2/models/{model}/ready", model_ready),
-    Route("/v2/models/{model}/infer", infer, methods=["POST"]),
 )
 """Every route of the protocol that this server has."""
