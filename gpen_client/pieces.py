@@ -7,11 +7,16 @@ from typing import TypeAlias
 Piece: TypeAlias = bytes | memoryview
 """Bytes one after the other; a memoryview has items of one byte."""
 
+# A view takes 200 bytes: of what somebody sends in crumbs, views would take a multiple.
+_MOST_VIEWS = 10_000
+
 
 class Pieces:
     """Pieces of one message, taken from the front."""
 
     def __init__(self, pieces: Sequence[Piece]) -> None:
+        if len(pieces) > _MOST_VIEWS:
+            pieces = [b"".join(pieces)]
         self._pieces = deque(memoryview(piece).toreadonly() for piece in pieces if len(piece))
         self.left = sum(map(len, self._pieces))
         """How many bytes were not taken yet."""

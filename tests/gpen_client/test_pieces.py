@@ -1,5 +1,7 @@
 """What is taken from pieces is what was in them, whatever the cuts."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +34,16 @@ def test_what_one_piece_has_is_not_copied_and_cannot_be_written():
     piece[1:3] = b"XY"
     assert view == b"XY"
     assert view.readonly
+
+
+def test_crumbs_are_put_together_before_they_are_looked_at():
+    crumbs = [bytes([number % 256]) for number in range(200_000)]
+    tracemalloc.start()
+    pieces = Pieces(crumbs)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 * len(crumbs)
+    assert pieces.take(200_000) == b"".join(crumbs)
 
 
 @given(PIECES, st.integers(1, 30))
