@@ -11,6 +11,7 @@ from gateway.params import EnhanceParams, PreprocessParams
 from gateway.photo import OutputFormat
 from gateway.schemas import EnhanceReport
 from gateway.timings import Timings
+from gpen_client.types import ModelInfo
 
 # Parameters that decide how long a request may take, not what comes out.
 _NO_MATTER = {"timeout_s"}
@@ -41,9 +42,10 @@ class CachedEnhancer:
         """As `Enhancer.enhance`; the result tells its `etag`, and whether it was kept from before."""
         timings = Timings()
         picture = Picture(data)
-        key = await self._key(picture, params, deadline, accepted)
+        model = await self._enhancer.choose_model(params, deadline)
+        key = await self._key(picture, params, model, accepted)
         if not self._cache.on:
-            made = await self._enhancer.enhance(picture, params, request_id, deadline, accepted)
+            made = await self._enhancer.enhance(picture, params, model, request_id, deadline, accepted)
             return replace(made, etag=key[:32])
         asked_first = False
 
@@ -53,7 +55,7 @@ class CachedEnhancer:
             found, slot = await self._look_up(key, picture, params)
             if found and (kept := _kept(*found, timings)):
                 return kept
-            made = await self._enhancer.enhance(picture, params, request_id, deadline, accepted, slot)
+            made = await self._enhancer.enhance(picture, params, model, request_id, deadline, accepted, slot)
             await self._cache.put(key, _to_keep(made))
             return replace(made, cache="miss")
 
@@ -79,9 +81,8 @@ class CachedEnhancer:
         return (found, None) if found_key == key else (None, Slot(portrait_key, found))
 
     async def _key(
-        self, picture: Picture, params: EnhanceParams, deadline: float, accepted: OutputFormat | None
+        self, picture: Picture, params: EnhanceParams, model: ModelInfo, accepted: OutputFormat | None
     ) -> str:
-        model = await self._enhancer.choose_model(params, deadline)
         depends_on = {
             "params": params.model_dump(mode="json", exclude=_NO_MATTER),
             "accepted": accepted,

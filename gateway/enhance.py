@@ -134,6 +134,7 @@ class Enhancer:
         self,
         picture: Picture,
         params: EnhanceParams,
+        model: ModelInfo,
         request_id: str,
         deadline: float,
         accepted: OutputFormat | None = None,
@@ -141,11 +142,11 @@ class Enhancer:
     ) -> Enhanced:
         """The enhanced `picture`, as a portrait or as the whole photo that it is.
 
-        deadline: on time.monotonic's clock, seconds; the backend is told. accepted: the encoding the caller
-        prefers. slot: the portrait's, where somebody has looked already. Raises GatewayError.
+        model: what `choose_model` chose. deadline: on time.monotonic's clock, seconds; the backend is told.
+        accepted: the encoding the caller prefers. slot: the portrait's, where somebody has looked already.
+        Raises GatewayError.
         """
         timings = Timings()
-        model = await self.choose_model(params, deadline)
         backend = Backend(self._client, model, request_id, deadline)
         if params.output == "photo":
             return await self._enhance_photo(picture.data, params, backend, timings, accepted)

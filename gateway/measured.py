@@ -13,6 +13,7 @@ from gateway.service.metrics import Metrics
 from gateway.service.threads import PixelThreads
 from gpen_client.client import GpenClient
 from gpen_client.tracing import note
+from gpen_client.types import ModelInfo
 
 V = TypeVar("V")
 
@@ -46,13 +47,14 @@ class MeasuredEnhancer(Enhancer):
         self,
         picture: Picture,
         params: EnhanceParams,
+        model: ModelInfo,
         request_id: str,
         deadline: float,
         accepted: OutputFormat | None = None,
         slot: Slot | None = None,
     ) -> Enhanced:
         """As `Enhancer.enhance`."""
-        made = await super().enhance(picture, params, request_id, deadline, accepted, slot)
+        made = await super().enhance(picture, params, model, request_id, deadline, accepted, slot)
         self._metrics.enhanced(params.output, made.engine, made.model, made.faces, made.left_alone)
         self._metrics.timed(made.timings_ms)
         stages = {f"gpen.stage.{name}_ms": value for name, value in made.timings_ms.items()}

@@ -283,7 +283,7 @@ class ScriptedEnhancer:
     async def portrait_key(self, picture, params):
         return "portrait"
 
-    async def enhance(self, picture, params, request_id, deadline, accepted=None, slot=None):
+    async def enhance(self, picture, params, model, request_id, deadline, accepted=None, slot=None):
         self.made += 1
         report = EnhanceReport.model_construct(
             finder="fixed", face=None, portrait=None, light=None, quality=None, warnings=[], timings_ms={},
