@@ -264,7 +264,10 @@ class GpenClient:
         request = httpx.Request(
             method,
             blank.url,
-            headers=[*blank.headers.raw, *((k.encode(), v.encode()) for k, v in (headers or {}).items())],
+            headers=[
+                *blank.headers.raw,
+                *((k.encode("ascii"), v.encode("ascii")) for k, v in (headers or {}).items()),
+            ],
             content=content,
             extensions={"timeout": timeout.as_dict()},
         )
