@@ -3,9 +3,8 @@
 import logging
 from urllib.parse import quote
 
-from starlette.types import Scope
-
-from gpen_backend.traffic import Observer
+from gpen_client.asgi import Scope
+from gpen_client.observer import Observer
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-import numpy as np
-
-from gpen_backend.engines import Engine, EngineError, EngineOutOfMemory
+from gpen_backend.engines import Engine, EngineOutOfMemory, restored_by
 from gpen_client.types import Pixels
 
 # After so many batches in a row without trouble, a batch that was halved for want of memory may double.
@@ -123,7 +121,7 @@ def attempt(engine: Engine, faces: Sequence[Pixels]) -> list[Pixels | Exception]
     Raises EngineOutOfMemory where there is no memory for all of them, but may be for fewer.
     """
     try:
-        return [*_restored(engine, faces)]
+        return [*restored_by(engine, faces)]
     except EngineOutOfMemory as error:
         if len(faces) > 1:
             raise
@@ -133,11 +131,3 @@ def attempt(engine: Engine, faces: Sequence[Pixels]) -> list[Pixels | Exception]
         if len(faces) > 1:
             return [outcome for face in faces for outcome in attempt(engine, [face])]
         return [error]
-
-
-def _restored(engine: Engine, faces: Sequence[Pixels]) -> list[Pixels]:
-    batch = np.stack(faces)
-    answer = engine.restore(batch)
-    if answer.shape != batch.shape or answer.dtype != batch.dtype:
-        raise EngineError(f"the engine made {answer.dtype} {answer.shape} of faces {batch.shape}")
-    return list(answer)

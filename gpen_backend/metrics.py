@@ -11,10 +11,10 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Scope
 
 from gpen_backend.service import Service
-from gpen_backend.traffic import Observer
+from gpen_client.asgi import App, Scope
+from gpen_client.observer import Observer
 
 _PREFIX = "gpen_backend"
 # A probe takes under a millisecond, a face at 512 px tenths of a second on a CPU, a crowd at 2048 px minutes.
@@ -116,7 +116,7 @@ class Gauges(Collector):
 class Traffic(Observer):
     """Counts each request."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: App, metrics: Metrics) -> None:
         super().__init__(app)
         self._metrics = metrics
 

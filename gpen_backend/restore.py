@@ -14,7 +14,7 @@ import numpy as np
 from gpen_backend.adjust import adjust
 from gpen_backend.align import AlignedFace, align_all
 from gpen_backend.batching import Batched
-from gpen_backend.engines import Engine, EngineError
+from gpen_backend.engines import Engine, restored_by
 from gpen_backend.mask import face_mask
 from gpen_backend.paste import Patch, paste
 from gpen_backend.tasks import blended, network_input
@@ -71,13 +71,9 @@ def run_network(work: Work, engine: Engine) -> Work:
         return work
 
     def run() -> Work:
-        restored: list[Pixels] = []
-        for first in range(0, len(work.faces), MAX_BATCH):
-            batch = np.stack([face.pixels for face in work.faces[first : first + MAX_BATCH]])
-            answer = engine.restore(network_input(work.params.task, batch))
-            if answer.shape != batch.shape or answer.dtype != batch.dtype:
-                raise EngineError(f"the engine made {answer.dtype} {answer.shape} of faces {batch.shape}")
-            restored.extend(answer)
+        faces, restored = network_faces(work), list[Pixels]()
+        for first in range(0, len(faces), MAX_BATCH):
+            restored += restored_by(engine, faces[first : first + MAX_BATCH])
         return replace(work, restored=tuple(restored), batch_size=min(MAX_BATCH, len(work.faces)))
 
     return _timed("network", work, run)

@@ -21,15 +21,15 @@ from gpen_backend.restore import Work
 from gpen_backend.service import Deadline, Service
 from gpen_client.errors import WireError
 from gpen_client.inprocess import VIEWS
-from gpen_client.pieces import Piece, sliced
+from gpen_client.pieces import LARGE, Piece, sliced
 from gpen_client.tracing import note
 from gpen_client.wire import InferResponse, Tensor, encode_response, header_length
 
 logger = logging.getLogger(__name__)
 
 _MODEL_VERSION = "1"
-# Bytes of JSON that are parsed in less than a millisecond, and of tensors that are copied in two.
-_SMALL_HEAD, _SMALL_BODY = 1 << 14, 1 << 22
+# Bytes of JSON that are parsed in less than a millisecond.
+_SMALL_HEAD = 1 << 14
 # nginx's status for a caller who left; nobody reads it but a log.
 _CLIENT_LEFT = 499
 
@@ -105,13 +105,12 @@ async def _inferred(
     asked = await _read(service, body, length)
     decode_ms = (time.perf_counter() - start) * 1000
     deadline = Deadline(arrived + asked.timeout_s if asked.timeout_s is not None else None)
-
     views = VIEWS in request.scope.get("extensions", {})
 
     def answer(engine: Engine, done: Work) -> tuple[Response, Engine, Work]:
         work = replace(done, timings_ms={"decode": decode_ms, **done.timings_ms})
         headers, body = _answer(name, engine, work, asked)
-        return PiecesResponse(body if views else sliced(body, _SMALL_BODY), headers), engine, work
+        return PiecesResponse(body if views else sliced(body, LARGE), headers), engine, work
 
     response, engine, work = await service.answered(name, asked, deadline, answer)
     metrics.restored(name, engine.name, len(work.restored), work.batch_size, work.timings_ms)
@@ -122,7 +121,7 @@ async def _inferred(
 
 async def _read(service: Service, body: list[bytes], length: int | None) -> RestoreRequest:
     # The way to a thread takes longer than to put a portrait's pieces together.
-    if length is not None and length <= _SMALL_HEAD and sum(map(len, body)) <= _SMALL_BODY:
+    if length is not None and length <= _SMALL_HEAD and sum(map(len, body)) <= LARGE:
         return read_request(body, length, service.settings)
     return await service.on_pixels(lambda: read_request(body, length, service.settings))
 

@@ -19,7 +19,7 @@ from gpen_client.answers import UNKNOWN, Metadata, restored_from
 from gpen_client.attempts import Attempts, Tally
 from gpen_client.errors import BackendError, BackendProtocolError, ModelNotFound
 from gpen_client.failures import backend_errors, refusal
-from gpen_client.pieces import Piece
+from gpen_client.pieces import LARGE, Piece
 from gpen_client.resilience import BreakerState, Resilience
 from gpen_client.tracing import Trace, untraced
 from gpen_client.transport import LargeReads
@@ -37,8 +37,6 @@ from gpen_client.wire import (
 _PROBE_TIMEOUT_S = 5.0
 # Room for all of an answer but its picture, and for a whole answer that holds none, bytes.
 _MARGIN = 1 << 20
-# Bytes that are copied in two milliseconds.
-_LARGE = 1 << 22
 # The paths of all models there are, twice over.
 _MOST_PATHS = 64
 # A number of a picture takes at most "255," and its share of brackets and spaces where a server sends JSON.
@@ -161,7 +159,7 @@ class GpenClient:
                 )
             length = header_length(answered)
             # To put a whole photo together takes a hundred times as long as a portrait.
-            large = sum(map(len, answer)) > _LARGE
+            large = sum(map(len, answer)) > LARGE
             response = (
                 await asyncio.to_thread(decode_response, answer, length)
                 if large
@@ -318,9 +316,9 @@ def _path(model: str) -> str:
 async def _slices(body: Sequence[Piece]) -> AsyncIterator[bytes]:
     """`body` in pieces that the event loop copies in no time."""
     for piece in body:
-        for start in range(0, len(piece), _LARGE):
+        for start in range(0, len(piece), LARGE):
             # h11 takes any bytes-like object, and so does the backend.
-            yield piece[start : start + _LARGE]  # type: ignore[misc]
+            yield piece[start : start + LARGE]  # type: ignore[misc]
 
 
 async def _read(answer: httpx.Response, limit: int) -> tuple[list[bytes], bool]:

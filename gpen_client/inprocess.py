@@ -1,19 +1,14 @@
 """An app in this process: what would cross a socket is handed over, and no picture is copied for it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator
 
 import httpx
 
+from gpen_client.asgi import App, Message, Receive, Scope, Send
 from gpen_client.pieces import Piece
 
 VIEWS = "gpen.views"
 """The ASGI extension that tells an app that the bodies it sends may be memoryviews."""
-
-_Message: TypeAlias = MutableMapping[str, Any]
-_Receive: TypeAlias = Callable[[], Awaitable[_Message]]
-_Send: TypeAlias = Callable[[_Message], Awaitable[None]]
-_App: TypeAlias = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 
 
 class InProcess(httpx.AsyncBaseTransport):
@@ -22,15 +17,15 @@ class InProcess(httpx.AsyncBaseTransport):
     A defect of the app is a 500, as it would be over a socket.
     """
 
-    def __init__(self, app: _App) -> None:
+    def __init__(self, app: App) -> None:
         self._app = app
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The app's answer, once it is complete."""
         body = _Body()
 
-        async def app(scope: _Message, receive: _Receive, send: _Send) -> None:
-            async def keep_body(message: _Message) -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            async def keep_body(message: Message) -> None:
                 if message["type"] == "http.response.body":
                     body.pieces.append(message.get("body", b""))
                     message = {**message, "body": b""}

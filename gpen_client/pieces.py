@@ -8,6 +8,9 @@ from typing import TypeAlias
 Piece: TypeAlias = bytes | memoryview
 """Bytes one after the other; a memoryview has items of one byte."""
 
+LARGE = 1 << 22
+"""Bytes that are copied in two milliseconds: more of them are not put together on an event loop."""
+
 # A view takes 200 bytes, and 80 while it is joined: what somebody sends in crumbs would take a multiple.
 _MOST_VIEWS = 10_000
 

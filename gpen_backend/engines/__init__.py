@@ -1,5 +1,6 @@
 """What runs the network: one interface, and what every engine checks and raises."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -33,6 +34,15 @@ class Engine(Protocol):
         Raises ValueError for another shape or dtype, EngineOutOfMemory, EngineError.
         """
         ...
+
+
+def restored_by(engine: Engine, faces: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """One run of `engine` over `faces`, (S, S, 3) uint8 RGB each. Blocks. Raises EngineError."""
+    batch = np.stack(faces)
+    answer = engine.restore(batch)
+    if answer.shape != batch.shape or answer.dtype != batch.dtype:
+        raise EngineError(f"the engine made {answer.dtype} {answer.shape} of faces {batch.shape}")
+    return list(answer)
 
 
 def require_faces(faces: NDArray[np.uint8], size: int) -> None:

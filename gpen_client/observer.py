@@ -1,21 +1,27 @@
 """Every request, seen from outside of all that answers it."""
 
 import time
+from abc import ABC, abstractmethod
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from gpen_client.asgi import App, Message, Receive, Scope, Send
 
 
-class Observer:
-    """Tells `answered` of each request. unanswered: the status of those that ended without one."""
+class Observer(ABC):
+    """ASGI middleware that tells `answered` of each request.
+
+    unanswered: the status of those that ended without one. broken: of those that ended in an exception; None
+    where it is the one that was sent.
+    """
 
     unanswered = 500
+    broken: int | None = None
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: App) -> None:
         self.app = app
 
+    @abstractmethod
     def answered(self, scope: Scope, status: int, seconds: float, received: int, sent: int) -> None:
         """One request has ended. received, sent: bytes of the bodies."""
-        raise NotImplementedError
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -39,5 +45,8 @@ class Observer:
 
         try:
             await self.app(scope, counting_receive, counting_send)
+        except Exception:
+            status = self.broken or status
+            raise
         finally:
             self.answered(scope, status, time.perf_counter() - started, received, sent)
