@@ -19,13 +19,13 @@ from gateway.params import EnhanceParams, PreprocessParams
 from gateway.photo import OutputFormat, Photo, PixelLimits, decode, encode
 from gateway.report import portrait_report, preprocess_report, whole_report
 from gateway.schemas import EnhanceReport, PreprocessReport
-from gateway.service.threads import PixelThreads
 from gateway.standardise import Portrait, standardise
 from gateway.standardise.geometry import SHORT_EDGE
 from gateway.standardise.stored import from_stored, to_bytes, to_head
 from gateway.timings import Timings
 from gateway.whole import enhance_whole
 from gpen_client.client import GpenClient
+from gpen_client.threads import PixelThreads
 from gpen_client.types import ModelInfo
 
 CacheState = Literal["hit", "miss", "off"]

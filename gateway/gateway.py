@@ -16,10 +16,10 @@ from gateway.models import Models
 from gateway.service.admission import Admission
 from gateway.service.gauges import Gauges, shown
 from gateway.service.metrics import Metrics
-from gateway.service.threads import PixelThreads
 from gateway.settings import FetchSettings, Settings
 from gpen_client.allocator import keep_large_buffers
 from gpen_client.client import GpenClient
+from gpen_client.threads import PixelThreads
 from gpen_client.tracing import Tracing, untraced
 
 

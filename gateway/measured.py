@@ -10,8 +10,8 @@ from gateway.models import Models
 from gateway.params import EnhanceParams, PreprocessParams
 from gateway.photo import OutputFormat, PixelLimits
 from gateway.service.metrics import Metrics
-from gateway.service.threads import PixelThreads
 from gpen_client.client import GpenClient
+from gpen_client.threads import PixelThreads
 from gpen_client.tracing import note
 from gpen_client.types import ModelInfo
 

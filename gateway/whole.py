@@ -11,10 +11,10 @@ from gateway.linkage import YAW_END, AppliedRule, link
 from gateway.params import EnhanceParams
 from gateway.photo import Photo
 from gateway.service.tasks import gathered
-from gateway.service.threads import PixelThreads
 from gateway.standardise.portrait import YAW_LIMIT
 from gateway.standardise.window import Window, cut_window
 from gateway.timings import Timings
+from gpen_client.threads import PixelThreads
 from gpen_client.types import Pixels, Restored, RestoreParams
 
 # Under this distance between the eyes, px, a network invents a face rather than restores one.

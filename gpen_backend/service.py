@@ -23,6 +23,7 @@ from gpen_backend.requests import RestoreRequest
 from gpen_backend.restore import Work
 from gpen_backend.settings import BackendSettings
 from gpen_client.allocator import keep_large_buffers
+from gpen_client.threads import PixelThreads
 from gpen_client.types import Pixels
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Service:
         self.settings = settings
         self.models = Models(settings)
         self._network = ThreadPoolExecutor(1, "gpen-network")
-        self._pixels = ThreadPoolExecutor(settings.threads, "gpen-pixels")
+        self._pixels = PixelThreads(settings.threads, "gpen-pixels")
         self._batcher = Batcher(self._network, settings.max_faces_waiting, settings.max_wait_ms / 1000)
         self._taken = 0
 
@@ -79,7 +80,7 @@ class Service:
 
     async def on_pixels(self, run: Callable[[], Result], deadline: Deadline = NEVER) -> Result:
         """What `run` returns on a thread for pixel work. Not started past the deadline or once cancelled."""
-        return await self._on(self._pixels, run, deadline)
+        return await self._pixels.run(_in_time(run, deadline))
 
     async def answered(
         self, name: str, request: RestoreRequest, deadline: Deadline, answer: Callable[[Engine, Work], Result]
@@ -132,8 +133,8 @@ class Service:
     async def close(self) -> None:
         """Let the network finish what has a caller, drop what else waits, and end the threads."""
         await self._batcher.close()
-        for threads in (self._network, self._pixels):
-            await asyncio.to_thread(threads.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._network.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._pixels.close)
 
     async def _engine(self, name: str, deadline: Deadline) -> Engine:
         ready = self.models.loaded(name)
@@ -146,18 +147,22 @@ class Service:
             engine = self.models.engine(name)
             return engine, _warmed_up(engine)
 
-        engine, best = await self._on(self._network, load, deadline)
+        # Whoever leaves meanwhile does not wait until the model is loaded.
+        loop = asyncio.get_running_loop()
+        engine, best = await loop.run_in_executor(self._network, _in_time(load, deadline))
         if best is not None:
             self._batcher.prepare(engine, best)
         return engine
 
-    async def _on(self, threads: ThreadPoolExecutor, run: Callable[[], Result], deadline: Deadline) -> Result:
-        def start() -> Result:
-            deadline.check()
-            return run()
 
-        # Cancelling this wait takes what has not been started off the thread's queue.
-        return await asyncio.get_running_loop().run_in_executor(threads, start)
+def _in_time(run: Callable[[], Result], deadline: Deadline) -> Callable[[], Result]:
+    """`run`, unless the deadline has passed when its turn comes."""
+
+    def start() -> Result:
+        deadline.check()
+        return run()
+
+    return start
 
 
 def _needs_no_queue(engine: Engine, request: RestoreRequest) -> bool:

@@ -12,7 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from gateway.errors import MalformedRequest, NotReady, TooLarge
-from gateway.service.threads import PixelThreads
+from gpen_client.threads import PixelThreads
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks

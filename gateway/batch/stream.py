@@ -14,7 +14,7 @@ from gateway.batch.lines import Answer, Outcome
 from gateway.batch.schemas import BatchSummary
 from gateway.enhance import Enhanced
 from gateway.service.tasks import gathered
-from gateway.service.threads import PixelThreads
+from gpen_client.threads import PixelThreads
 
 logger = logging.getLogger(__name__)
 

@@ -27,8 +27,8 @@ from gateway.params import EnhanceParams
 from gateway.service.admission import Ticket
 from gateway.service.middleware import request_id
 from gateway.service.problem import defect, problem_of
-from gateway.service.threads import PixelThreads
 from gateway.upload import Upload
+from gpen_client.threads import PixelThreads
 
 logger = logging.getLogger(__name__)
 

@@ -2,8 +2,11 @@
 
 import base64
 import re
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from gateway.enhance import Enhanced
@@ -16,7 +19,19 @@ from gateway.schemas import EnhanceAnswer
 from gateway.service.middleware import request_id
 from gateway.timings import server_timing
 
-router = APIRouter(tags=["pictures"])
+
+class _Plain(APIRoute):
+    """A route of what takes the request and gives the response: FastAPI has nothing to resolve for it.
+
+    `Access` checks the keys that the documentation asks for.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The function itself."""
+        return self.endpoint
+
+
+router = APIRouter(tags=["pictures"], route_class=_Plain)
 
 _MAX_HEADER_TEXT = 100
 

@@ -15,10 +15,10 @@ from gateway.faces import Face
 from gateway.original import Original
 from gateway.params import EnhanceParams
 from gateway.photo import Photo
-from gateway.service.threads import PixelThreads
 from gateway.timings import Timings
 from gateway.whole import enhance_whole
 from gpen_client.geometry import enlarge
+from gpen_client.threads import PixelThreads
 from gpen_client.types import ModelInfo, Restored
 
 
@@ -320,7 +320,7 @@ _FIFTY_MEGAPIXELS = """
     from gateway.original import Original
     from gateway.params import EnhanceParams
     from gateway.photo import Photo
-    from gateway.service.threads import PixelThreads
+    from gpen_client.threads import PixelThreads
     from gateway.timings import Timings
     from gateway.whole import enhance_whole
     from gpen_client.types import ModelInfo, Restored

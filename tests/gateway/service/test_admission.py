@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from gateway.errors import CallerLeft, DeadlinePassed, QueueFull
 from gateway.service.admission import Admission
-from gateway.service.threads import PixelThreads
+from gpen_client.threads import PixelThreads
 
 pytestmark = pytest.mark.anyio
 

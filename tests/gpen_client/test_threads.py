@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from gateway.service.threads import PixelThreads
+from gpen_client.threads import PixelThreads
 
 pytestmark = pytest.mark.anyio
 
