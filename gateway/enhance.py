@@ -25,7 +25,7 @@ from gateway.standardise.stored import from_stored, to_bytes, to_head
 from gateway.timings import Timings
 from gateway.whole import enhance_whole
 from gpen_client.client import GpenClient
-from gpen_client.threads import PixelThreads
+from gpen_client.threads import Threads
 from gpen_client.types import ModelInfo
 
 CacheState = Literal["hit", "miss", "off"]
@@ -102,7 +102,7 @@ class Enhancer:
         finder: FaceFinder,
         client: GpenClient,
         models: Models,
-        threads: PixelThreads,
+        threads: Threads,
         limits: PixelLimits,
         cache: Cache,
     ) -> None:

@@ -19,7 +19,7 @@ from gateway.service.metrics import Metrics
 from gateway.settings import FetchSettings, Settings
 from gpen_client.allocator import keep_large_buffers
 from gpen_client.client import GpenClient
-from gpen_client.threads import PixelThreads
+from gpen_client.threads import Threads
 from gpen_client.tracing import Tracing, untraced
 
 
@@ -32,7 +32,7 @@ class Gateway:
     """
 
     settings: Settings
-    threads: PixelThreads
+    threads: Threads
     finder: FaceFinder
     client: GpenClient
     models: Models
@@ -62,7 +62,7 @@ async def running(
     async with AsyncExitStack() as stack:
         if tracing is not None:
             stack.push_async_callback(tracing.close)
-        threads = PixelThreads(settings.server.threads)
+        threads = Threads(settings.server.threads)
         stack.callback(threads.close)
         if finder is None:
             # It may read, or even fetch, files.

@@ -11,7 +11,7 @@ from gateway.params import EnhanceParams, PreprocessParams
 from gateway.photo import OutputFormat, PixelLimits
 from gateway.service.metrics import Metrics
 from gpen_client.client import GpenClient
-from gpen_client.threads import PixelThreads
+from gpen_client.threads import Threads
 from gpen_client.tracing import note
 from gpen_client.types import ModelInfo
 
@@ -27,7 +27,7 @@ class MeasuredEnhancer(Enhancer):
         finder: FaceFinder,
         client: GpenClient,
         models: Models,
-        threads: PixelThreads,
+        threads: Threads,
         limits: PixelLimits,
         cache: Cache,
     ) -> None:

@@ -14,7 +14,7 @@ from gateway.service.tasks import gathered
 from gateway.standardise.portrait import YAW_LIMIT
 from gateway.standardise.window import Window, cut_window
 from gateway.timings import Timings
-from gpen_client.threads import PixelThreads
+from gpen_client.threads import Threads
 from gpen_client.types import Pixels, Restored, RestoreParams
 
 # Under this distance between the eyes, px, a network invents a face rather than restores one.
@@ -54,7 +54,7 @@ async def enhance_whole(
     params: EnhanceParams,
     finder: FaceFinder,
     backend: Backend,
-    threads: PixelThreads,
+    threads: Threads,
     timings: Timings,
 ) -> WholePhoto:
     """Restores the faces of `photo` and puts them back. Raises NoFace and HeadTurned where `params` ask."""

@@ -23,7 +23,7 @@ from gpen_backend.requests import RestoreRequest
 from gpen_backend.restore import Work
 from gpen_backend.settings import BackendSettings
 from gpen_client.allocator import keep_large_buffers
-from gpen_client.threads import PixelThreads
+from gpen_client.threads import Threads
 from gpen_client.types import Pixels
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Service:
         self.settings = settings
         self.models = Models(settings)
         self._network = ThreadPoolExecutor(1, "gpen-network")
-        self._pixels = PixelThreads(settings.threads, "gpen-pixels")
+        self._pixels = Threads(settings.threads, "gpen-pixels")
         self._batcher = Batcher(self._network, settings.max_faces_waiting, settings.max_wait_ms / 1000)
         self._taken = 0
 

@@ -1,4 +1,4 @@
-"""The threads that pixel work runs on, so that the event loop never waits for it."""
+"""The threads that pixel work and files wait on, so that the event loop never does."""
 
 import asyncio
 import contextvars
@@ -10,7 +10,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class PixelThreads:
+class Threads:
     """A bounded pool of our own: Starlette's is shared with everything else.
 
     A caller who gives up leaves the queue. Work that has begun cannot be stopped: its caller is cancelled

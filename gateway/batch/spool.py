@@ -12,7 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from gateway.errors import MalformedRequest, NotReady, TooLarge
-from gpen_client.threads import PixelThreads
+from gpen_client.threads import Threads
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -65,7 +65,7 @@ class _Spool(Protocol):
 
 
 async def spool(
-    content_type: str, body: AsyncIterator[bytes], folder: Path, limits: BatchLimits, disk: PixelThreads
+    content_type: str, body: AsyncIterator[bytes], folder: Path, limits: BatchLimits, disk: Threads
 ) -> Spooled:
     """`body`, of that content type, as files in `folder`; disk: the thread that writes them.
 

@@ -14,7 +14,7 @@ from gateway.batch.lines import Answer, Outcome
 from gateway.batch.schemas import BatchSummary
 from gateway.enhance import Enhanced
 from gateway.service.tasks import gathered
-from gpen_client.threads import PixelThreads
+from gpen_client.threads import Threads
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class BatchResponse(Response):
         entries: list[Entry],
         work: Work,
         answer: Answer,
-        disk: PixelThreads,
+        disk: Threads,
         held: AsyncExitStack,
         *,
         concurrency: int,

@@ -4,18 +4,14 @@ import asyncio
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 from gateway.cache.store import Store
+from gpen_client.threads import Threads
 
 logger = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 # Room is made down to this share of the limit, so that it is not made again for every entry.
 _SHARE_LEFT = 0.9
@@ -37,26 +33,25 @@ class DiskStore(Store[bytes]):
         self._max_bytes = max_bytes
         self._unmeasured = max_bytes
         # Whoever asks for an entry does not wait until others are written.
-        self._reading = ThreadPoolExecutor(1, thread_name_prefix="cache-read")
-        self._writing = ThreadPoolExecutor(1, thread_name_prefix="cache-write")
+        self._reading, self._writing = Threads(1, "cache-read"), Threads(1, "cache-write")
 
     async def first(self, keys: Sequence[str]) -> tuple[str, bytes] | None:
         """The first of `keys` that has an entry, and that."""
-        return await _on(self._reading, self._read_first, keys)
+        return await self._reading.run(self._read_first, keys)
 
     async def put(self, key: str, entry: bytes) -> None:
         """Keeps `entry`, unless it alone is larger than all there may be."""
         if len(entry) <= self._max_bytes:
-            await _on(self._writing, self._write, key, entry)
+            await self._writing.run(self._write, key, entry)
 
     async def drop(self, key: str) -> None:
         """Removes the entry of `key`."""
-        await _on(self._writing, self._remove, key)
+        await self._writing.run(self._remove, key)
 
     async def close(self) -> None:
         """Ends the store's threads; the files stay."""
         for threads in (self._reading, self._writing):
-            await asyncio.to_thread(threads.shutdown)
+            await asyncio.to_thread(threads.close)
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / key
@@ -117,7 +112,3 @@ class DiskStore(Store[bytes]):
             total -= length
             if total <= self._max_bytes * _SHARE_LEFT:
                 break
-
-
-async def _on(threads: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    return await asyncio.get_running_loop().run_in_executor(threads, lambda: work(*args, **kwargs))

@@ -28,7 +28,7 @@ from gateway.service.admission import Ticket
 from gateway.service.middleware import request_id
 from gateway.service.problem import defect, problem_of
 from gateway.upload import Upload
-from gpen_client.threads import PixelThreads
+from gpen_client.threads import Threads
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ async def batch(request: Request) -> Response:
     settings = gateway.settings.batch
     async with AsyncExitStack() as held:
         ticket = held.enter_context(gateway.admission.ticket())
-        disk = PixelThreads(1, "batch")
+        disk = Threads(1, "batch")
         held.callback(disk.close)
         folder = await held.enter_async_context(_folder(disk))
         limits = BatchLimits(
@@ -93,7 +93,7 @@ async def batch(request: Request) -> Response:
 
 
 @asynccontextmanager
-async def _folder(disk: PixelThreads) -> AsyncIterator[Path]:
+async def _folder(disk: Threads) -> AsyncIterator[Path]:
     """A folder until the block ends; thousands of files take their time to go."""
     # A name that is gone, or a disk that fails, must not hide what the block raises.
     folder = TemporaryDirectory(prefix="gpen-gateway-", ignore_cleanup_errors=True)
@@ -104,7 +104,7 @@ async def _folder(disk: PixelThreads) -> AsyncIterator[Path]:
 
 
 async def _spooled(
-    request: Request, folder: Path, limits: BatchLimits, disk: PixelThreads, allowed_s: float
+    request: Request, folder: Path, limits: BatchLimits, disk: Threads, allowed_s: float
 ) -> Spooled:
     try:
         async with asyncio.timeout(allowed_s):
@@ -122,7 +122,7 @@ def _answer(request: Request, folder: Path) -> Answer:
     return NdjsonAnswer()
 
 
-def _work(request: Request, ticket: Ticket, params: EnhanceParams, disk: PixelThreads) -> Work:
+def _work(request: Request, ticket: Ticket, params: EnhanceParams, disk: Threads) -> Work:
     """What is done with each file of the batch."""
     gateway: Gateway = request.app.state.gateway
     own_id = request_id(request.scope)

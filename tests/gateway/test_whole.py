@@ -18,7 +18,7 @@ from gateway.photo import Photo
 from gateway.timings import Timings
 from gateway.whole import enhance_whole
 from gpen_client.geometry import enlarge
-from gpen_client.threads import PixelThreads
+from gpen_client.threads import Threads
 from gpen_client.types import ModelInfo, Restored
 
 
@@ -74,7 +74,7 @@ class Sees:
 @pytest.fixture(scope="module")
 def whole():
     """Enhances a photo whose faces are given."""
-    threads = PixelThreads(2)
+    threads = Threads(2)
 
     def run(pixels, found, backend=None, **params):
         photo = Photo(pixels, Original(), "PNG")
@@ -239,7 +239,7 @@ def test_one_windows_failure_is_one_error_and_the_others_are_given_up(whole, fac
 
 def test_a_caller_who_leaves_ends_every_window(face_at):
     photo, faces = crowd(face_at, 5, 3)
-    backend, threads = StandIn(slow=10**9), PixelThreads(2)
+    backend, threads = StandIn(slow=10**9), Threads(2)
     asked = EnhanceParams(output="photo")
 
     async def leave():
@@ -320,7 +320,7 @@ _FIFTY_MEGAPIXELS = """
     from gateway.original import Original
     from gateway.params import EnhanceParams
     from gateway.photo import Photo
-    from gpen_client.threads import PixelThreads
+    from gpen_client.threads import Threads
     from gateway.timings import Timings
     from gateway.whole import enhance_whole
     from gpen_client.types import ModelInfo, Restored
@@ -342,7 +342,7 @@ _FIFTY_MEGAPIXELS = """
     pixels = np.full((7200, 7000, 3), 60, np.uint8)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     photo, params = Photo(pixels, Original(), "PNG"), EnhanceParams(output="photo")
-    work = enhance_whole(photo, params, Finder(), Inverts(), PixelThreads(2), Timings())
+    work = enhance_whole(photo, params, Finder(), Inverts(), Threads(2), Timings())
     done = asyncio.run(work)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert (done.pixels[3600] != 60).any()

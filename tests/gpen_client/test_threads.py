@@ -6,13 +6,13 @@ import threading
 
 import pytest
 
-from gpen_client.threads import PixelThreads
+from gpen_client.threads import Threads
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_results_and_errors_come_back():
-    threads = PixelThreads(1)
+    threads = Threads(1)
     assert await threads.run(pow, 2, exp=5) == 32
     with pytest.raises(ZeroDivisionError):
         await threads.run(lambda: 1 / 0)
@@ -20,7 +20,7 @@ async def test_results_and_errors_come_back():
 
 
 async def test_work_runs_beside_the_event_loop():
-    threads = PixelThreads(1)
+    threads = Threads(1)
     may_go_on = threading.Event()
     working = asyncio.create_task(threads.run(may_go_on.wait, 60))
     await asyncio.sleep(0)
@@ -31,7 +31,7 @@ async def test_work_runs_beside_the_event_loop():
 
 
 async def test_no_more_threads_run_than_there_are_workers():
-    threads = PixelThreads(2)
+    threads = Threads(2)
     running, most, lock = 0, 0, threading.Lock()
     both = threading.Barrier(2)
 
@@ -50,7 +50,7 @@ async def test_no_more_threads_run_than_there_are_workers():
 
 
 async def test_who_gives_up_leaves_the_queue():
-    threads = PixelThreads(1)
+    threads = Threads(1)
     begun, may_go_on, ran = threading.Event(), threading.Event(), []
 
     def first() -> None:
@@ -72,7 +72,7 @@ async def test_who_gives_up_leaves_the_queue():
 
 
 async def test_closing_waits_for_what_runs_and_drops_what_does_not():
-    threads = PixelThreads(1)
+    threads = Threads(1)
     begun, may_go_on, done = threading.Event(), threading.Event(), []
 
     def work(name: str) -> None:
@@ -93,7 +93,7 @@ async def test_closing_waits_for_what_runs_and_drops_what_does_not():
 
 async def test_who_gives_up_is_held_until_the_thread_has_ended():
     """Whatever the caller holds is in use that long, however often it is cancelled."""
-    threads = PixelThreads(1)
+    threads = Threads(1)
     begun, may_go_on = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -115,7 +115,7 @@ async def test_who_gives_up_is_held_until_the_thread_has_ended():
 
 async def test_work_knows_whose_request_it_is_for():
     variable = contextvars.ContextVar("variable", default="nobody's")
-    threads = PixelThreads(1)
+    threads = Threads(1)
 
     async def one(name: str) -> str:
         variable.set(name)

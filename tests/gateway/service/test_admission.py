@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from gateway.errors import CallerLeft, DeadlinePassed, QueueFull
 from gateway.service.admission import Admission
-from gpen_client.threads import PixelThreads
+from gpen_client.threads import Threads
 
 pytestmark = pytest.mark.anyio
 
@@ -103,7 +103,7 @@ async def test_a_failure_is_the_callers_and_gives_the_ticket_back():
 
 
 async def test_a_passed_deadline_answers_at_once_and_the_ticket_is_held_until_the_thread_ends():
-    admission, threads = Admission(workers=1, queue=1), PixelThreads(1)
+    admission, threads = Admission(workers=1, queue=1), Threads(1)
     begun, may_end, never = threading.Event(), threading.Event(), []
 
     def block() -> None:
