@@ -3,15 +3,18 @@
 import asyncio
 import base64
 import binascii
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from gateway.errors import InvalidParameters, MalformedRequest, MissingPicture
+from gpen_client.pieces import LARGE
 
 Params = TypeVar("Params", bound=BaseModel)
 
@@ -91,18 +94,38 @@ def _explained(detail: Any, model: type[BaseModel]) -> dict[str, str]:  # noqa: 
     return {"parameter": name, "message": detail["msg"]}
 
 
+class _InMemory(MultiPartParser):
+    """Keeps files where they arrive: the body's limit bounds them, and a disk would take as long again."""
+
+    spool_max_size = 0
+
+
 async def _from_multipart(request: Request, query: dict[str, Any]) -> Upload:
-    async with request.form(max_files=_MAX_FILES, max_fields=_MAX_FIELDS) as form:
-        image = form.get("image")
-        fields = {name: value for name, value in form.multi_items() if name != "image"}
-        for name, value in fields.items():
-            if isinstance(value, UploadFile):
-                raise MalformedRequest(f"the part {name!r} is a file; only `image` may be one")
-        if image is None:
-            return Upload(b"", {**query, **fields})
-        if not isinstance(image, UploadFile):
-            raise MalformedRequest("the part `image` must be a file: give it a filename")
-        return Upload(await image.read(), {**query, **fields})
+    async with aclosing(request.stream()) as body:
+        parser = _InMemory(request.headers, body, max_files=_MAX_FILES, max_fields=_MAX_FIELDS)
+        try:
+            form = await parser.parse()
+        except MultiPartException as error:
+            raise MalformedRequest(error.message) from error
+    try:
+        return await _from_form(form, query)
+    finally:
+        await form.close()
+
+
+async def _from_form(form: FormData, query: dict[str, Any]) -> Upload:
+    image = form.get("image")
+    fields = {name: value for name, value in form.multi_items() if name != "image"}
+    for name, value in fields.items():
+        if isinstance(value, UploadFile):
+            raise MalformedRequest(f"the part {name!r} is a file; only `image` may be one")
+    if image is None:
+        return Upload(b"", {**query, **fields})
+    if not isinstance(image, UploadFile):
+        raise MalformedRequest("the part `image` must be a file: give it a filename")
+    large = (image.size or 0) > LARGE
+    data = await asyncio.to_thread(image.file.read) if large else image.file.read()
+    return Upload(data, {**query, **fields})
 
 
 def _from_json(body: bytes, query: dict[str, Any]) -> Upload:

@@ -117,7 +117,7 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """404 and 405 of the router, 400 of the multipart parser."""
+    """404 and 405 of the router."""
     assert isinstance(error, HTTPException)  # noqa: S101 - the handler is registered for nothing else
     return _of_status(request, error.status_code, str(error.detail), error.headers or {})
 
