@@ -5,10 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.cache import Body, Cache, Entry, Later, Picture, SingleFlight, cache_key
-from gateway.enhance import Enhanced, Enhancer, Preprocessed, Slot
+from gateway.enhance import Enhancer, Slot
 from gateway.errors import DeadlinePassed
 from gateway.params import EnhanceParams, PreprocessParams
 from gateway.photo import OutputFormat
+from gateway.result import Enhanced, Preprocessed
 from gateway.schemas import EnhanceReport
 from gateway.timings import Timings
 from gpen_client.types import ModelInfo

@@ -3,10 +3,10 @@
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, Self
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from gateway.backend import Backend
 from gateway.cache import Body, Cache, Entry, Later, Picture, cache_key
@@ -18,7 +18,7 @@ from gateway.original import LONGEST_WEBP, encode_photo
 from gateway.params import EnhanceParams, PreprocessParams
 from gateway.photo import OutputFormat, Photo, PixelLimits, decode, encode
 from gateway.report import portrait_report, preprocess_report, whole_report
-from gateway.schemas import EnhanceReport, PreprocessReport
+from gateway.result import CacheState, Enhanced, Preprocessed
 from gateway.standardise import Portrait, standardise
 from gateway.standardise.geometry import SHORT_EDGE
 from gateway.standardise.stored import from_stored, to_bytes, to_head
@@ -27,8 +27,6 @@ from gateway.whole import enhance_whole
 from gpen_client.client import GpenClient
 from gpen_client.threads import Threads
 from gpen_client.types import ModelInfo
-
-CacheState = Literal["hit", "miss", "off"]
 
 # A backend refuses more in one request by default: those of a crowd that are best to see are restored.
 _MOST_FACES = 64
@@ -41,57 +39,6 @@ class Slot(NamedTuple):
 
     key: str
     found: Entry | None
-
-
-@dataclass(frozen=True, slots=True)
-class Preprocessed:
-    """An encoded portrait.
-
-    output_format: what `image` is encoded as. cache: whether it was kept from before.
-    """
-
-    image: bytes
-    output_format: OutputFormat
-    report: PreprocessReport
-    cache: CacheState = "off"
-
-
-@dataclass(frozen=True, slots=True)
-class Enhanced:
-    """An encoded result.
-
-    output_format: what `image` is encoded as. faces, left_alone: how many. tell: makes the report, which few
-    callers ask for. cache: whether it was kept from before. etag: the same for the same result; empty where
-    nobody made one.
-    """
-
-    image: bytes
-    output_format: OutputFormat
-    engine: str
-    model: str
-    faces: int
-    left_alone: int
-    timings_ms: dict[str, float]
-    tell: Callable[[], EnhanceReport]
-    cache: CacheState = "off"
-    etag: str = ""
-
-    @classmethod
-    def told(
-        cls, image: bytes, output_format: OutputFormat, report: EnhanceReport, cache: CacheState = "off"
-    ) -> Self:
-        """A result that `report` tells of."""
-        return cls(
-            image=image,
-            output_format=output_format,
-            engine=report.engine,
-            model=report.model,
-            faces=len(report.faces),
-            left_alone=len(report.left_alone),
-            timings_ms=report.timings_ms,
-            tell=lambda: report,
-            cache=cache,
-        )
 
 
 class Enhancer:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from gateway.cache import Cache, Picture, Store
-from gateway.enhance import Enhanced, Enhancer, Preprocessed, Slot
+from gateway.enhance import Enhancer, Slot
 from gateway.faces import FaceFinder
 from gateway.models import Models
 from gateway.params import EnhanceParams, PreprocessParams
 from gateway.photo import OutputFormat, PixelLimits
+from gateway.result import Enhanced, Preprocessed
 from gateway.service.metrics import Metrics
 from gpen_client.client import GpenClient
 from gpen_client.threads import Threads

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from gateway.batch.entries import Entry
 from gateway.batch.schemas import BatchEnd, BatchFailure, BatchFile, BatchPicture, BatchSummary
-from gateway.enhance import Enhanced
 from gateway.names import suffix_for
+from gateway.result import Enhanced
 from gateway.schemas import Problem
 
 NDJSON = "application/x-ndjson"

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.batch.entries import Entry
 from gateway.batch.lines import Answer, Outcome
 from gateway.batch.schemas import BatchSummary
-from gateway.enhance import Enhanced
+from gateway.result import Enhanced
 from gateway.service.tasks import gathered
 from gpen_client.threads import Threads
 

@@ -17,13 +17,13 @@ from gateway.batch.lines import NDJSON, ZIP, Answer, NdjsonAnswer, Outcome, ZipA
 from gateway.batch.schemas import BatchEnd, BatchFailure, BatchPicture
 from gateway.batch.spool import BatchLimits, Spooled, spool
 from gateway.batch.stream import BatchResponse, Work
-from gateway.enhance import Enhanced
 from gateway.errors import CallerLeft, GatewayError, NotReady, SlowUpload
 from gateway.examples import BATCH_LINES
 from gateway.gateway import Gateway
 from gateway.negotiation import preferred
 from gateway.openapi import UPLOAD_ERRORS, batch_body, error_responses
 from gateway.params import EnhanceParams
+from gateway.result import Enhanced
 from gateway.service.admission import Ticket
 from gateway.service.middleware import request_id
 from gateway.service.problem import defect, problem_of

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from gateway.enhance import Enhanced
 from gateway.gateway import Gateway
 from gateway.intake import take_in
 from gateway.negotiation import accepted, is_known
 from gateway.openapi import BACKEND_ERRORS, UPLOAD_ERRORS, picture_body, picture_responses
 from gateway.params import EnhanceParams
+from gateway.result import Enhanced
 from gateway.schemas import EnhanceAnswer
 from gateway.service.middleware import request_id
 from gateway.timings import server_timing

@@ -5,12 +5,12 @@ import base64
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.enhance import Preprocessed
 from gateway.gateway import Gateway
 from gateway.intake import take_in
 from gateway.negotiation import accepted
 from gateway.openapi import UPLOAD_ERRORS, error_responses, picture_body, picture_responses
 from gateway.params import PreprocessParams
+from gateway.result import Preprocessed
 from gateway.schemas import ArticleAnswer, PreprocessAnswer
 from gateway.timings import server_timing
 

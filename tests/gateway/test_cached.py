@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from gateway.cache import Cache, Entry, MemoryStore, cache_key, key
 from gateway.cached import CachedEnhancer
-from gateway.enhance import Enhanced
 from gateway.faces import Pose
 from gateway.params import EnhanceParams, PreprocessParams
 from gateway.photo import PixelLimits, decode, encode
+from gateway.result import Enhanced
 from gateway.schemas import EnhanceReport
 from gateway.settings import CacheSettings, Settings
 from gateway.standardise import standardise
