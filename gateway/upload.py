@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from gateway.errors import InvalidParameters, MalformedRequest, MissingPicture
 from gpen_client.pieces import LARGE
+from gpen_client.threads import off_loop
 
 Params = TypeVar("Params", bound=BaseModel)
 
@@ -123,8 +124,7 @@ async def _from_form(form: FormData, query: dict[str, Any]) -> Upload:
         return Upload(b"", {**query, **fields})
     if not isinstance(image, UploadFile):
         raise MalformedRequest("the part `image` must be a file: give it a filename")
-    large = (image.size or 0) > LARGE
-    data = await asyncio.to_thread(image.file.read) if large else image.file.read()
+    data = await off_loop((image.size or 0) > LARGE, image.file.read)
     return Upload(data, {**query, **fields})
 
 

@@ -1,14 +1,11 @@
 """An async client of one GPEN backend, or of another server of the Open Inference Protocol v2."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Iterable
 from dataclasses import replace
-from functools import lru_cache
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
-from urllib.request import getproxies
 
 import httpx
 import numpy as np
@@ -17,15 +14,14 @@ from pydantic import ValidationError
 
 from gpen_client.answers import UNKNOWN, Metadata, restored_from
 from gpen_client.attempts import Attempts, Tally
+from gpen_client.channel import Channel
 from gpen_client.errors import BackendError, BackendProtocolError, ModelNotFound
-from gpen_client.failures import backend_errors, refusal
-from gpen_client.pieces import LARGE, Piece
+from gpen_client.pieces import LARGE
 from gpen_client.resilience import BreakerState, Resilience
+from gpen_client.threads import off_loop
 from gpen_client.tracing import Trace, untraced
-from gpen_client.transport import LargeReads
 from gpen_client.types import ModelInfo, Pixels, Restored, RestoreParams
 from gpen_client.wire import (
-    HEADER_LENGTH,
     InferRequest,
     Tensor,
     decode_response,
@@ -35,12 +31,6 @@ from gpen_client.wire import (
 
 # Probes and descriptions are answered from memory, so a backend that needs longer is not well, seconds.
 _PROBE_TIMEOUT_S = 5.0
-# Room for all of an answer but its picture, and for a whole answer that holds none, bytes.
-_MARGIN = 1 << 20
-# The paths of all models there are, twice over.
-_MOST_PATHS = 64
-# A number of a picture takes at most "255," and its share of brackets and spaces where a server sends JSON.
-_JSON_BYTES_PER_VALUE = 8
 
 
 class GpenClient:
@@ -67,30 +57,22 @@ class GpenClient:
         self._backend = base_url
         self._trace = trace
         self._attempts = Attempts(resilience or Resilience())
-        self._connect_timeout_s = connect_timeout_s
         self._engines: dict[str, str] = {}
-        with backend_errors(base_url):
-            limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
-            # httpx sets up its own ways where the environment names proxies.
-            if transport is None and not getproxies():
-                transport = LargeReads(limits)
-            self._http = _WithoutCookies(
-                base_url=base_url,
-                transport=transport,
-                limits=limits,
-                # A compressed answer could grow past any bound while it is unpacked.
-                headers={"Accept-Encoding": "identity"},
-            )
-            self._blank = lru_cache(_MOST_PATHS)(self._http.build_request)
+        self._channel = Channel(
+            base_url,
+            transport=transport,
+            connect_timeout_s=connect_timeout_s,
+            max_connections=max_connections,
+        )
 
     async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
+        await self._channel.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._http.__aexit__(kind, error, trace)
+        await self._channel.__aexit__(kind, error, trace)
 
     @property
     def breaker_state(self) -> BreakerState:
@@ -147,24 +129,20 @@ class GpenClient:
         headers["Content-Length"] = str(sum(map(len, body)))
         if request_id is not None:
             headers["X-Request-ID"] = request_id
-        async with self._deadline(timeout_s):
+        async with self._channel.deadline(timeout_s):
             with self._trace(model) as context:
-                answered, answer = await self._call(
+                answered, answer = await self._channel.call(
                     "POST",
                     f"{_path(model)}/infer",
                     timeout_s,
                     {**headers, **context},
-                    _slices(body),
+                    body,
                     expected=width * height * 3,
                 )
             length = header_length(answered)
             # To put a whole photo together takes a hundred times as long as a portrait.
             large = sum(map(len, answer)) > LARGE
-            response = (
-                await asyncio.to_thread(decode_response, answer, length)
-                if large
-                else decode_response(answer, length)
-            )
+            response = await off_loop(large, decode_response, answer, length)
             if request_id is not None and response.id not in (None, "", request_id):
                 raise BackendProtocolError(
                     f"backend {self._backend} answered another request than {request_id}"
@@ -215,8 +193,8 @@ class GpenClient:
         return self._engines[model]
 
     async def _metadata(self, name: str) -> Metadata:
-        async with self._deadline(_PROBE_TIMEOUT_S):
-            _, body = await self._call("GET", _path(name), _PROBE_TIMEOUT_S)
+        async with self._channel.deadline(_PROBE_TIMEOUT_S):
+            _, body = await self._channel.call("GET", _path(name), _PROBE_TIMEOUT_S)
         try:
             return Metadata.model_validate_json(b"".join(body))
         except ValidationError as error:
@@ -230,80 +208,11 @@ class GpenClient:
     async def _refusal(self, path: str) -> str | None:
         """Why a path does not answer with success, None where it does."""
         try:
-            async with self._deadline(_PROBE_TIMEOUT_S):
-                await self._call("GET", path, _PROBE_TIMEOUT_S)
+            async with self._channel.deadline(_PROBE_TIMEOUT_S):
+                await self._channel.call("GET", path, _PROBE_TIMEOUT_S)
         except BackendError as error:
             return str(error)
         return None
-
-    @asynccontextmanager
-    async def _deadline(self, timeout_s: float) -> AsyncIterator[None]:
-        # httpx's own timeouts start anew with every byte, and an ASGI transport knows none.
-        with backend_errors(self._backend):
-            async with asyncio.timeout(timeout_s):
-                yield
-
-    async def _call(
-        self,
-        method: str,
-        path: str,
-        timeout_s: float,
-        headers: Mapping[str, str] | None = None,
-        content: AsyncIterator[bytes] | None = None,
-        expected: int = 0,
-    ) -> tuple[httpx.Headers, list[bytes]]:
-        """Give headers and body of a 2xx answer, as it came, whose tensors take `expected` bytes.
-
-        Raises BackendError.
-        """
-        timeout = httpx.Timeout(timeout_s, connect=self._connect_timeout_s)
-        # What httpx makes of the address and its own headers, each time anew, takes longer than to send them.
-        blank = self._blank("GET", path)
-        request = httpx.Request(
-            method,
-            blank.url,
-            headers=[
-                *blank.headers.raw,
-                *((k.encode("ascii"), v.encode("ascii")) for k, v in (headers or {}).items()),
-            ],
-            content=content,
-            extensions={"timeout": timeout.as_dict()},
-        )
-        async with aclosing(await self._http.send(request, stream=True)) as answer:
-            packed = answer.headers.get("Content-Encoding", "identity") != "identity"
-            if not answer.is_success:
-                beginning, _ = ([], False) if packed else await _read(answer, _MARGIN)
-                raise refusal(self._backend, answer.status_code, answer.headers, b"".join(beginning))
-            if packed:
-                raise BackendProtocolError(f"backend {self._backend} compressed its answer, unasked")
-            per_byte = 1 if HEADER_LENGTH in answer.headers else _JSON_BYTES_PER_VALUE
-            body, whole = await _read(answer, per_byte * expected + _MARGIN)
-            if not whole:
-                raise BackendProtocolError(
-                    f"backend {self._backend} answered more than {sum(map(len, body))} bytes"
-                )
-            return answer.headers, body
-
-
-class _WithoutCookies(httpx.AsyncClient):
-    """An httpx client that keeps no cookies: a load balancer's would send every request to one backend.
-
-    httpx looks for them in each answer, at a cost like that of sending the request.
-    """
-
-    @property
-    def cookies(self) -> httpx.Cookies:
-        """None, ever."""
-        return _NoCookies()
-
-    @cookies.setter
-    def cookies(self, cookies: object) -> None:
-        raise AttributeError("no cookies are kept")
-
-
-class _NoCookies(httpx.Cookies):
-    def extract_cookies(self, response: httpx.Response) -> None:
-        """Leaves them where they are."""
 
 
 def _path(model: str) -> str:
@@ -311,22 +220,3 @@ def _path(model: str) -> str:
     if model in ("", ".", ".."):
         raise ModelNotFound(f"no model can be called {model!r}", 404)
     return f"/v2/models/{quote(model, safe='')}"
-
-
-async def _slices(body: Sequence[Piece]) -> AsyncIterator[bytes]:
-    """`body` in pieces that the event loop copies in no time."""
-    for piece in body:
-        for start in range(0, len(piece), LARGE):
-            # h11 takes any bytes-like object, and so does the backend.
-            yield piece[start : start + LARGE]  # type: ignore[misc]
-
-
-async def _read(answer: httpx.Response, limit: int) -> tuple[list[bytes], bool]:
-    """Read the body up to `limit` bytes or a little over, and tell whether that is all of it."""
-    chunks, size = [], 0
-    async for chunk in answer.aiter_bytes():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > limit:
-            break
-    return chunks, size <= limit

@@ -1,15 +1,11 @@
 """Digests of bytes, which take milliseconds for large ones: those are worth a thread."""
 
-import asyncio
 import hashlib
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
 
-# Bytes whose digest takes half a millisecond.
-_LARGE = 1 << 19
+from gpen_client.threads import off_loop
 
-P = ParamSpec("P")
-T = TypeVar("T")
+LONG = 1 << 19
+"""Bytes whose digest takes half a millisecond."""
 
 
 class Picture:
@@ -22,13 +18,6 @@ class Picture:
     async def sha256(self) -> str:
         """The SHA-256 of the bytes, in hex."""
         if not self._sha256:
-            self._sha256 = await off_loop(len(self.data), lambda: hashlib.sha256(self.data).hexdigest())
+            long = len(self.data) > LONG
+            self._sha256 = await off_loop(long, lambda: hashlib.sha256(self.data).hexdigest())
         return self._sha256
-
-
-async def off_loop(size: int, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """What `work` returns, on a thread where its digest of `size` bytes takes longer than to get there.
-
-    Not on the pixel threads: what is kept already must not wait for what is not.
-    """
-    return await asyncio.to_thread(work, *args, **kwargs) if size > _LARGE else work(*args, **kwargs)

@@ -3,9 +3,10 @@
 import logging
 from collections.abc import Sequence
 
-from gateway.cache.digest import off_loop
+from gateway.cache.digest import LONG
 from gateway.cache.entry import Corrupt, Entry, pack, unpack
 from gateway.cache.store import Store
+from gpen_client.threads import off_loop
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class Packed(Store[Entry]):
             return None
         key, packed = found
         try:
-            return key, await off_loop(len(packed), unpack, key, packed)
+            return key, await off_loop(len(packed) > LONG, unpack, key, packed)
         except Corrupt as error:
             logger.warning("a damaged entry was dropped from the %s cache: %s", self.name, error)
             await self._store.drop(key)
@@ -36,7 +37,7 @@ class Packed(Store[Entry]):
 
     async def put(self, key: str, entry: Entry) -> None:
         """Keeps `entry` under `key`."""
-        await self._store.put(key, await off_loop(len(entry.body), pack, key, entry))
+        await self._store.put(key, await off_loop(len(entry.body) > LONG, pack, key, entry))
 
     async def drop(self, key: str) -> None:
         """Removes the entry of `key`."""
