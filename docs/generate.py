@@ -15,8 +15,8 @@ from gateway import errors
 from gateway.app import create_app
 from gateway.params import EnhanceParams
 from gateway.settings import GROUPS, AccessSettings, FetchSettings, Settings, settings_table
-from gpen_backend.catalog import KNOWN_MODELS
 from gpen_backend.settings import BackendSettings
+from gpen_backend.weights.catalog import KNOWN_MODELS
 
 DOCS = Path(__file__).parent
 _MARKED = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)

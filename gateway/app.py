@@ -13,12 +13,12 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.routing import Route
 
 from gateway import __version__
-from gateway.document import INFO, documented
+from gateway.api.openapi.document import INFO, documented
+from gateway.api.openapi.operations import error_responses
+from gateway.api.routes import batch, docs, enhance, health, metrics, models, page, preprocess
 from gateway.errors import MissingKey, RateExceeded, RevokedKey
 from gateway.faces import FaceFinder
-from gateway.gateway import running
-from gateway.openapi import error_responses
-from gateway.routes import batch, docs, enhance, health, metrics, models, page, preprocess
+from gateway.runtime import running
 from gateway.service.access import Access
 from gateway.service.cors import Cors
 from gateway.service.keys import KeyRing
@@ -27,7 +27,7 @@ from gateway.service.middleware import BodyLimit, RequestId, SecurityHeaders
 from gateway.service.problem import OnlyProblems, install_problem_handlers
 from gateway.service.traffic import Traffic
 from gateway.settings import Settings
-from gpen_client.tracing import Traced, tracing
+from gpen_common.tracing import Traced, tracing
 
 _DESCRIPTION = """
 One call makes a blurry portrait sharp: the gateway standardises the photo (upright sRGB, one geometry, even

@@ -55,7 +55,7 @@ def serve(host: str | None, port: int | None) -> None:
 )
 def backend(host: str | None, port: int | None) -> None:
     """Serve a GPEN backend alone, over the Open Inference Protocol v2."""
-    from gateway.embed import serve_backend
+    from gateway.upstream.embed import serve_backend
 
     try:
         serve_backend(host, port)

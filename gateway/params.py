@@ -13,8 +13,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticKnownError
 
-from gateway.photo import OutputFormat
-from gpen_client.types import Mode, Task
+from gateway.imaging.photo import OutputFormat
+from gpen_common.types import Mode, Task
 
 Percent: TypeAlias = Annotated[float, Field(ge=0, le=100)]
 

@@ -14,12 +14,12 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gpen_backend.metrics import Gauges, Metrics, Traffic, exposition
-from gpen_backend.problems import Problem, on_http_exception, on_problem
-from gpen_backend.routes import ROUTES, version_here
-from gpen_backend.service import running
+from gpen_backend.http.metrics import Gauges, Metrics, Traffic, exposition
+from gpen_backend.http.problems import Problem, on_http_exception, on_problem
+from gpen_backend.http.routes import ROUTES, version_here
+from gpen_backend.scheduling.service import running
 from gpen_backend.settings import BackendSettings
-from gpen_client.tracing import Traced, tracing
+from gpen_common.tracing import Traced, tracing
 
 _REQUEST_ID = "X-Request-ID"
 # What may be repeated in a header and a log without harm.

@@ -6,8 +6,8 @@ from typing import Any
 import uvicorn
 from uvicorn.config import LOGGING_CONFIG
 
-from gpen_backend.access import AccessLog
 from gpen_backend.app import create_app
+from gpen_backend.http.access_log import AccessLog
 from gpen_backend.settings import BackendSettings
 
 
@@ -27,6 +27,6 @@ def serve(settings: BackendSettings) -> None:
 def _log_config() -> dict[str, Any]:
     """Uvicorn's own, with this package's lines among them."""
     config = deepcopy(LOGGING_CONFIG)
-    for name in ("gpen_backend", "gpen_client"):
+    for name in ("gpen_backend", "gpen_common", "gpen_client"):
         config["loggers"][name] = {"handlers": ["default"], "level": "INFO", "propagate": False}
     return config

@@ -7,9 +7,9 @@ from typing import Literal
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gpen_backend.catalog import RESTORERS
 from gpen_backend.engines import onnx
-from gpen_backend.processors import usable_processors
+from gpen_backend.hardware.processors import usable_processors
+from gpen_backend.weights.catalog import RESTORERS
 
 EngineChoice = Literal["auto", "torch", "onnx", "classical"]
 DeviceChoice = Literal["auto", "cpu", "cuda"]

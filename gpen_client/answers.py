@@ -6,8 +6,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from gpen_client.errors import BackendProtocolError
-from gpen_client.types import Restored
-from gpen_client.wire import InferResponse
+from gpen_client.wire.messages import InferResponse
+from gpen_common.types import Restored
 
 UNKNOWN = "unknown"
 """The engine of a server that does not name one."""

@@ -14,20 +14,20 @@ from pydantic import ValidationError
 
 from gpen_client.answers import UNKNOWN, Metadata, restored_from
 from gpen_client.attempts import Attempts, Tally
-from gpen_client.channel import Channel
 from gpen_client.errors import BackendError, BackendProtocolError, ModelNotFound
-from gpen_client.pieces import LARGE
+from gpen_client.http.channel import Channel
 from gpen_client.resilience import BreakerState, Resilience
-from gpen_client.threads import off_loop
-from gpen_client.tracing import Trace, untraced
-from gpen_client.types import ModelInfo, Pixels, Restored, RestoreParams
-from gpen_client.wire import (
+from gpen_client.wire.messages import (
     InferRequest,
     Tensor,
     decode_response,
     encode_request,
     header_length,
 )
+from gpen_common.pieces import LARGE
+from gpen_common.threads import off_loop
+from gpen_common.tracing import Trace, untraced
+from gpen_common.types import ModelInfo, Pixels, Restored, RestoreParams
 
 # Probes and descriptions are answered from memory, so a backend that needs longer is not well, seconds.
 _PROBE_TIMEOUT_S = 5.0

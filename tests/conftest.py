@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from gpen_client.types import Pixels
+from gpen_common.types import Pixels
 
 # A loaded machine is slow, not wrong.
 settings.register_profile("no-deadline", deadline=None)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from gateway import __version__
-from gateway.photo import PixelLimits, decode, encode
+from gateway.imaging.photo import PixelLimits, decode, encode
 
 pytestmark = pytest.mark.slow
 
@@ -44,11 +44,17 @@ def test_the_wheel_has_the_packages_their_types_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {
         "gateway",
+        "gpen_common",
         "gpen_client",
         "gpen_backend",
         f"gpen_gateway-{__version__}.dist-info",
     }
-    assert {"gateway/py.typed", "gpen_client/py.typed", "gpen_backend/py.typed"} <= set(names)
+    assert {
+        "gateway/py.typed",
+        "gpen_common/py.typed",
+        "gpen_client/py.typed",
+        "gpen_backend/py.typed",
+    } <= set(names)
     sources = {str(path.relative_to(ROOT)) for path in ROOT.glob("g*/**/*") if path.is_file()}
     assert {name for name in sources if "__pycache__" not in name} <= set(names)
 

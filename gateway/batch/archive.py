@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from gateway.errors import DamagedPicture, MalformedRequest, TooLarge, UnsupportedPicture
-from gateway.names import is_junk
+from gateway.imaging.filenames import is_junk
 
 # Of all methods these two alone cannot ask for memory, or give it back unpacked, without bound: zipfile
 # unpacks bzip2 and LZMA without a limit, and LZMA's dictionary is as large as the archive says.

@@ -8,7 +8,7 @@ from functools import partial
 from gateway.batch.archive import Allowance, Archive
 from gateway.batch.spool import BatchLimits, Spooled, SpooledFile
 from gateway.errors import GatewayError, MissingPicture, TooLarge, UnsupportedPicture
-from gateway.names import is_junk, own_stems, safe_name
+from gateway.imaging.filenames import is_junk, own_stems, safe_name
 
 # Each is an open file.
 _MAX_ARCHIVES = 16

@@ -11,9 +11,9 @@ from typing import Protocol
 
 from gateway.batch.entries import Entry
 from gateway.batch.schemas import BatchEnd, BatchFailure, BatchFile, BatchPicture, BatchSummary
-from gateway.names import suffix_for
-from gateway.result import Enhanced
-from gateway.schemas import Problem
+from gateway.imaging.filenames import suffix_for
+from gateway.pipeline.result import Enhanced
+from gateway.schemas.reports import Problem
 
 NDJSON = "application/x-ndjson"
 ZIP = "application/zip"

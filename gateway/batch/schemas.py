@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from gateway.schemas import EnhanceReport, Problem, Schema
+from gateway.schemas.reports import EnhanceReport, Problem, Schema
 
 
 class BatchPicture(Schema):

@@ -12,7 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from gateway.errors import MalformedRequest, NotReady, TooLarge
-from gpen_client.threads import Threads
+from gpen_common.threads import Threads
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks

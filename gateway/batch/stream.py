@@ -12,9 +12,9 @@ from starlette.types import Receive, Scope, Send
 from gateway.batch.entries import Entry
 from gateway.batch.lines import Answer, Outcome
 from gateway.batch.schemas import BatchSummary
-from gateway.result import Enhanced
-from gateway.service.tasks import gathered
-from gpen_client.threads import Threads
+from gateway.pipeline.result import Enhanced
+from gpen_common.tasks import gathered
+from gpen_common.threads import Threads
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from gpen_client.threads import off_loop
+from gpen_common.threads import off_loop
 
 LONG = 1 << 19
 """Bytes whose digest takes half a millisecond."""

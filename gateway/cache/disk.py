@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.cache.store import Store
-from gpen_client.threads import Threads
+from gpen_common.threads import Threads
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from gateway.cache.digest import LONG
 from gateway.cache.entry import Corrupt, Entry, pack, unpack
 from gateway.cache.store import Store
-from gpen_client.threads import off_loop
+from gpen_common.threads import off_loop
 
 logger = logging.getLogger(__name__)
 

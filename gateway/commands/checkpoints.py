@@ -14,8 +14,8 @@ from gateway.params import ModelName
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gateway.embed import Store
-    from gpen_client.download import Progress
+    from gateway.upstream.embed import Store
+    from gpen_common.download import Progress
 
 _NAMES = click.Choice(get_args(ModelName))
 
@@ -32,7 +32,7 @@ def list_models() -> None:
     missing: not here. partial: a download that broke off. present: here, not compared with anything yet.
     verified, broken: size and sha256 are, or are not, the published or recorded ones.
     """
-    from gateway.embed import LICENCE, inventory
+    from gateway.upstream.embed import LICENCE, inventory
 
     store = _store(None)
     click.echo(f"folder: {store.folder}\n{LICENCE}\n")
@@ -58,8 +58,8 @@ def pull(
     names: tuple[ModelName, ...], everything: bool, kind: Literal["pth", "onnx"], url: str | None
 ) -> None:
     """Fetch checkpoints; what broke off is taken up again. Without a name the default one."""
-    from gateway.embed import LICENCE
-    from gateway.embed import pull as pull_one
+    from gateway.upstream.embed import LICENCE
+    from gateway.upstream.embed import pull as pull_one
 
     store = _store(url)
     click.echo(LICENCE)
@@ -87,7 +87,7 @@ def verify(names: tuple[ModelName, ...], accept: bool) -> None:
     The numbers can be compared with those of other people: the same sha256 is the same file, and mean and std
     of the output agree within 0.001 on any machine.
     """
-    from gateway.embed import verify as verify_one
+    from gateway.upstream.embed import verify as verify_one
 
     store = _store(None)
     seen, failed = 0, False
@@ -117,7 +117,7 @@ def verify(names: tuple[ModelName, ...], accept: bool) -> None:
 
 def _store(mirror: str | None) -> "Store":
     """The folder of weights. Ends the command where a setting is wrong."""
-    from gateway.embed import open_store
+    from gateway.upstream.embed import open_store
 
     try:
         return open_store(mirror)

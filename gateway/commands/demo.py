@@ -18,8 +18,8 @@ import httpx
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from gateway.photo import encode
-from gpen_client.geometry import similarity, transform, warp
+from gateway.imaging.photo import encode
+from gpen_common.geometry import similarity, transform, warp
 
 _START_TIMEOUT_S = 60.0
 _REQUEST_TIMEOUT_S = 180.0

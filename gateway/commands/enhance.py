@@ -15,14 +15,14 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 from tqdm import tqdm
 
+from gateway.api.upload import invalid_parameters
 from gateway.commands.inputs import Clash, Job, NothingFound, find, plan
 from gateway.commands.manifest import Manifest, ManifestUnusable
 from gateway.commands.misconfigured import finder_or_exit, settings_or_exit
-from gateway.commands.remote import GatewayGone, Refused, at_url, embedded, made_by
 from gateway.commands.select import Due, Selection, select
 from gateway.commands.work import Route, Tally, Worker
 from gateway.params import EnhanceParams, PreprocessParams
-from gateway.upload import invalid_parameters
+from gateway.remote import GatewayGone, Refused, at_url, embedded, made_by
 
 LOCK_NAME = ".gpen-gateway.lock"
 """Held in the folder of results while a run is at work there."""

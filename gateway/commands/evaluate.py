@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from gateway.commands.inputs import Found, NothingFound, find
 from gateway.commands.misconfigured import finder_or_exit, settings_or_exit
-from gateway.commands.remote import GatewayGone, Refused, at_url, embedded, made_by
 from gateway.errors import GatewayError
 from gateway.evaluate.asking import Gateway, Unusable
 from gateway.evaluate.experiment import PhotoOutcome, SharpOutcome, photo_outcome, sharp_outcome
@@ -24,8 +23,9 @@ from gateway.evaluate.fidelity import Perceptual, PerceptualUnavailable
 from gateway.evaluate.report import page
 from gateway.evaluate.summary import document
 from gateway.params import EnhanceParams
-from gateway.service.tasks import gathered
+from gateway.remote import GatewayGone, Refused, at_url, embedded, made_by
 from gateway.settings import Settings
+from gpen_common.tasks import gathered
 
 _INTERRUPTED = 130
 # Of the pictures that the report shows, px.

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.names import READABLE_SUFFIXES, format_for, is_junk, suffix_for
-from gateway.photo import OutputFormat
+from gateway.imaging.filenames import READABLE_SUFFIXES, format_for, is_junk, suffix_for
+from gateway.imaging.photo import OutputFormat
 
 
 class NothingFound(Exception):

@@ -17,7 +17,7 @@ def settings_or_exit() -> Settings:
     try:
         settings = Settings()
         if settings.upstream.backend_url is None:
-            from gateway.embed import check_backend_settings
+            from gateway.upstream.embed import check_backend_settings
 
             check_backend_settings()
     except ValidationError as error:

@@ -14,9 +14,9 @@ import httpx
 
 from gateway.commands.files import read_file, write_file
 from gateway.commands.manifest import Manifest
-from gateway.commands.remote import GatewayGone, check_refusal, problem_text
 from gateway.commands.select import Due
-from gateway.service.tasks import gathered
+from gateway.remote import GatewayGone, check_refusal, problem_text
+from gpen_common.tasks import gathered
 
 _LATER = (429, 503)
 _LONGEST_WAIT_S = 10.0

@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import numpy as np
 
-from gateway.commands.remote import GatewayGone, check_refusal, problem_text
-from gateway.photo import PixelLimits, decode
-from gateway.schemas import EnhanceReport, PreprocessReport
-from gpen_client.types import Matrix, Pixels, Points
+from gateway.imaging.photo import PixelLimits, decode
+from gateway.remote import GatewayGone, check_refusal, problem_text
+from gateway.schemas.reports import EnhanceReport, PreprocessReport
+from gpen_common.types import Matrix, Pixels, Points
 
 LIMITS = PixelLimits(max_pixels=64_000_000, max_side=32_000)
 """Of pictures that the experiment itself opens."""

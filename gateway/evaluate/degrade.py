@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.photo import PixelLimits, decode, encode
-from gpen_client.types import Pixels
+from gateway.imaging.photo import PixelLimits, decode, encode
+from gpen_common.types import Pixels
 
 KERNEL = 41
 """Side of the blur's kernel, px."""

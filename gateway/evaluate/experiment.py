@@ -11,10 +11,10 @@ from gateway.evaluate.columns import COLUMNS, SHARP_COLUMNS, STANDARDISED
 from gateway.evaluate.degrade import Degradation, degrade, draw
 from gateway.evaluate.fidelity import Fidelity, Perceptual, compare, crop, crop_matrix
 from gateway.evaluate.measure import Place, Tone, measure_place, measure_tone
-from gateway.photo import decode, encode
-from gateway.schemas import QualityReport
-from gpen_client.geometry import resize_matrix, transform
-from gpen_client.types import Pixels, Points
+from gateway.imaging.photo import decode, encode
+from gateway.schemas.reports import QualityReport
+from gpen_common.geometry import resize_matrix, transform
+from gpen_common.types import Pixels, Points
 
 # What a column is before it is standardised: framed alike, its light left alone.
 _UNLIT = {"clahe": "off", "exposure": "off"}

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from gpen_client.geometry import compose, invert, similarity, transform, warp
-from gpen_client.types import Matrix, Pixels, Points
+from gpen_common.geometry import compose, invert, similarity, transform, warp
+from gpen_common.types import Matrix, Pixels, Points
 
 TEMPLATE_EYES = np.array([(202.04, 242.59), (309.43, 242.59)], np.float32)
 """GPEN's eyes on its 512 px template, levelled; 107 px apart."""

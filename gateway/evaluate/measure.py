@@ -7,7 +7,7 @@ import numpy as np
 
 from gateway.standardise.light import face_region, measure_light
 from gateway.standardise.quality import noise_sigma
-from gpen_client.types import Pixels, Points
+from gpen_common.types import Pixels, Points
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from gateway.evaluate.charts import Strip, strips
 from gateway.evaluate.columns import SHARP_COLUMNS, STANDARDISED
 from gateway.evaluate.experiment import PhotoOutcome, SharpOutcome
 from gateway.evaluate.summary import FIDELITY, MEASURES
-from gateway.photo import encode
-from gpen_client.types import Pixels
+from gateway.imaging.photo import encode
+from gpen_common.types import Pixels
 
 PICTURES = 12
 """Photos that are shown, of each kind."""

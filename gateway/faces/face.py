@@ -5,8 +5,8 @@ from typing import Protocol
 
 import numpy as np
 
-from gpen_client.geometry import resize_matrix, shrunk, transform
-from gpen_client.types import Matrix, Pixels, Points
+from gpen_common.geometry import resize_matrix, shrunk, transform
+from gpen_common.types import Matrix, Pixels, Points
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import numpy as np
 from gateway.faces.face import Face, best_first, reduced
 from gateway.faces.pose import pose_from_68
 from gateway.faces.yunet import YunetFinder
-from gpen_client.geometry import transform
-from gpen_client.types import Pixels, Points
+from gpen_common.geometry import transform
+from gpen_common.types import Pixels, Points
 
 # FAN sees each face at 256 px: a photo this large loses nothing that it could use of the main face.
 _SIDE = 1536

@@ -11,8 +11,8 @@ import numpy as np
 from cv2.typing import MatLike
 
 from gateway.faces.face import Face, best_first, reduced
-from gpen_client.geometry import similarity, transform
-from gpen_client.types import Matrix, Pixels, Points
+from gpen_common.geometry import similarity, transform
+from gpen_common.types import Matrix, Pixels, Points
 
 # `cv2.data` names the same folder, but has no types.
 _CASCADES = Path(cv2.__file__).parent / "data"

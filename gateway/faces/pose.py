@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.faces.face import Pose
-from gpen_client.types import Points
+from gpen_common.types import Points
 
 # The mean face of the 68-point model without its jaw line: points 17 to 67 in millimetres, x to the
 # picture's right, y down, z away from the camera. Source: the "in the wild" point distribution model of

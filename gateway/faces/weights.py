@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpen_client.download import DownloadError, Patience, Remote, download, sha256_of
+from gpen_common.download import DownloadError, Patience, Remote, download, sha256_of
 
 logger = logging.getLogger(__name__)
 

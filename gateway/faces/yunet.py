@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from gateway.faces.face import Face, best_first, reduced
 from gateway.faces.pose import pose_from_5
-from gpen_client.geometry import compose, transform
-from gpen_client.types import Matrix, Pixels
+from gpen_common.geometry import compose, transform
+from gpen_common.types import Matrix, Pixels
 
 # The network was trained on faces of 10 to 300 px: a small copy sees the portraits, larger ones the groups.
 _SMALL, _MIDDLE, _LARGE = 320, 640, 1024

@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.models import Models
 from gateway.service.admission import Admission
+from gateway.upstream.models import Models
 from gpen_client.client import GpenClient
 from gpen_client.resilience import BreakerState
 

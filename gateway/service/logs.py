@@ -14,7 +14,7 @@ LogFormat = Literal["text", "json"]
 current_request_id: ContextVar[str] = ContextVar("current_request_id", default="-")
 """The id of the request that is being served, for every line that is written meanwhile."""
 
-_OURS = ("gateway", "gpen_client", "gpen_backend")
+_OURS = ("gateway", "gpen_common", "gpen_client", "gpen_backend")
 _TEXT = "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"
 
 

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import GatewayError, InvalidParameters, MalformedRequest
-from gateway.schemas import Problem, WrongParameter
+from gateway.schemas.reports import Problem, WrongParameter
 from gateway.service.middleware import request_id
 
 logger = logging.getLogger(__name__)

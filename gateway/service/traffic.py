@@ -3,8 +3,8 @@
 from collections.abc import Collection
 
 from gateway.service.metrics import Metrics
-from gpen_client.asgi import App, Scope
-from gpen_client.observer import Observer
+from gpen_common.asgi import App, Scope
+from gpen_common.observer import Observer
 
 _OTHER = "other"
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from gpen_client.geometry import invert, similarity, transform, warp
-from gpen_client.types import Matrix, Pixels, Points
+from gpen_common.geometry import invert, similarity, transform, warp
+from gpen_common.types import Matrix, Pixels, Points
 
 PORTRAIT_SIDE = 896
 """Side of a portrait, px (the article's)."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gateway.params import ClaheMode, ExposureMode
 from gateway.standardise.tone import retone, solve_gamma
-from gpen_client.types import Pixels, Points
+from gpen_common.types import Pixels, Points
 
 CLAHE_CLIP_LIMIT = 2.0
 """The article's clip limit; also the most that `auto` uses."""

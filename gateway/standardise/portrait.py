@@ -6,14 +6,14 @@ import numpy as np
 
 from gateway.errors import HeadTurned, NoFace
 from gateway.faces import Face, FaceFinder
+from gateway.imaging.photo import Photo
 from gateway.params import Framing, PreprocessParams
-from gateway.photo import Photo
 from gateway.standardise import geometry
 from gateway.standardise.light import Light, LightPlan, correct_light, face_region
 from gateway.standardise.quality import Quality, measure_quality
 from gateway.timings import Timings
-from gpen_client.geometry import DegenerateLandmarks, compose, invert, resize_matrix, transform
-from gpen_client.types import Matrix, Pixels, Points
+from gpen_common.geometry import DegenerateLandmarks, compose, invert, resize_matrix, transform
+from gpen_common.types import Matrix, Pixels, Points
 
 YAW_LIMIT = 25.0
 """Degrees past which a head counts as turned (the article's)."""

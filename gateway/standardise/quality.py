@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from cv2.typing import MatLike
 
-from gpen_client.geometry import DegenerateLandmarks, scale_of, similarity, warp
-from gpen_client.types import Pixels, Points
+from gpen_common.geometry import DegenerateLandmarks, scale_of, similarity, warp
+from gpen_common.types import Pixels, Points
 
 # The network sees an interocular distance of 107 px on its 512 px template. Judged at that scale, a small
 # face counts as the soft picture that it is once enlarged.

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gpen_client.types import Pixels
+from gpen_common.types import Pixels
 
 # `a` above. At the smallest gamma the slope at black is 5; a bare gamma's is infinite.
 _TOE = 0.02

@@ -9,8 +9,8 @@ from gateway.faces import Face
 from gateway.params import PreprocessParams
 from gateway.standardise.light import Light, LightPlan, correct_light, face_region
 from gateway.standardise.quality import Quality, measure_quality
-from gpen_client.geometry import compose, resize_matrix, transform
-from gpen_client.types import Matrix, Pixels, Points
+from gpen_common.geometry import compose, resize_matrix, transform
+from gpen_common.types import Matrix, Pixels, Points
 
 # GPEN's template at 512 px has 107.4 px between the eyes and 124.1 px from them to the mouth; its crop is
 # 512 px wide. The window is a fifth larger, for hair and the soft edge of the mask.

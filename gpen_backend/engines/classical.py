@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gpen_backend import noise
+from gpen_backend.adjust import noise
+from gpen_backend.adjust.relight import luma, relit
 from gpen_backend.engines import require_faces
-from gpen_backend.relight import luma, relit
-from gpen_client.types import Pixels
+from gpen_common.types import Pixels
 
 # Sigma of each band in the calmest places of clean portraits at 512 px, finest first, in grey levels: skin's
 # texture, not noise. Measured on 17 high quality portraits.

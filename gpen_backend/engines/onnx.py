@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpen_backend.engines import EngineError, EngineOutOfMemory, from_network, require_faces, to_network
-from gpen_backend.errors import CheckpointError, NotAGenerator, Unreadable
+from gpen_backend.weights.errors import CheckpointError, NotAGenerator, Unreadable
 
 # The smallest of GPEN's layouts has this side, px; sides double.
 _SMALLEST = 8

@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gpen_backend.checkpoints import load_generator
 from gpen_backend.engines import EngineError, EngineOutOfMemory, require_faces
 from gpen_backend.engines.graphs import Graphs
-from gpen_backend.fast import FoldedGenerator
-from gpen_backend.memory import Memory, device_memory
-from gpen_backend.network import Generator
-from gpen_backend.processors import usable_processors
+from gpen_backend.hardware.memory import Memory, device_memory
+from gpen_backend.hardware.processors import usable_processors
+from gpen_backend.network.checkpoint import load_generator
+from gpen_backend.network.folded import FoldedGenerator
+from gpen_backend.network.generator import Generator
 from gpen_backend.settings import DeviceChoice, DtypeChoice
 
 # Half of 255: the network's [-1, 1] spans the bytes.

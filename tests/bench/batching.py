@@ -23,12 +23,12 @@ from measured import hardware, keep
 from network import SHAPES, faces
 from published import seeded
 
-from gpen_backend.align import template
 from gpen_backend.app import create_app
-from gpen_backend.network import Generator
+from gpen_backend.network.generator import Generator
+from gpen_backend.restoration.align import template
 from gpen_backend.settings import BackendSettings
 from gpen_client.client import GpenClient
-from gpen_client.types import RestoreParams
+from gpen_common.types import RestoreParams
 
 MODELS = {256: "gpen-bfr-256", 512: "gpen-bfr-512", 1024: "gpen-bfr-1024"}
 # The gateway's portrait.

@@ -76,14 +76,14 @@ class Worker:
 def work(kind: str, size: int, device: str, path: str) -> None:
     """The process of a Worker."""
     if kind != "published":
-        from gpen_client.allocator import keep_large_buffers
+        from gpen_common.allocator import keep_large_buffers
 
         keep_large_buffers()
     import torch
     from published import generate, seeded
 
     from gpen_backend.engines.torch import TorchEngine, chosen_dtype
-    from gpen_backend.network import Generator
+    from gpen_backend.network.generator import Generator
 
     with torch.device("meta"):
         shapes = Generator(*SHAPES[size]).state_dict()

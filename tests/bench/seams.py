@@ -28,11 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.faces.yunet import YunetFinder
-from gpen_backend.align import AlignedFace, align
-from gpen_backend.mask import face_mask
-from gpen_backend.restore import restore
-from gpen_client.geometry import scale_of, warp
-from gpen_client.types import Mode, Pixels, RestoreParams
+from gpen_backend.restoration.align import AlignedFace, align
+from gpen_backend.restoration.mask import face_mask
+from gpen_backend.restoration.steps import restore
+from gpen_common.geometry import scale_of, warp
+from gpen_common.types import Mode, Pixels, RestoreParams
 
 Plane = NDArray[np.float32]
 MODES: tuple[Mode, ...] = ("natural", "strong", "detail")

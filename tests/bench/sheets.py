@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from gateway.faces.yunet import YunetFinder
-from gpen_backend.align import align
 from gpen_backend.engines import Engine
 from gpen_backend.engines.classical import ClassicalEngine
-from gpen_backend.restore import restore
-from gpen_client.types import Pixels, RestoreParams
+from gpen_backend.restoration.align import align
+from gpen_backend.restoration.steps import restore
+from gpen_common.types import Pixels, RestoreParams
 
 SIZE = 512
 SIDE = 512  # of the window that is worked on

@@ -22,8 +22,8 @@ from PIL import Image
 
 from gateway.faces import FaceFinder
 from gateway.faces.yunet import YunetFinder
+from gateway.imaging.photo import PixelLimits, decode, encode
 from gateway.params import PreprocessParams
-from gateway.photo import PixelLimits, decode, encode
 from gateway.standardise import standardise
 from gateway.standardise.geometry import PORTRAIT_SIDE, SHORT_EDGE
 from gateway.timings import Timings

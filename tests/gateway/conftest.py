@@ -15,10 +15,9 @@ import pytest
 
 from gateway.app import create_app
 from gateway.faces import Face, FaceFinder, Pose
-from gateway.photo import Photo, PixelLimits, decode, encode
+from gateway.imaging.photo import Photo, PixelLimits, decode, encode
 from gateway.settings import Settings
-from gpen_client.types import Pixels
-from gpen_client.wire import (
+from gpen_client.wire.messages import (
     InferRequest,
     InferResponse,
     Tensor,
@@ -26,6 +25,7 @@ from gpen_client.wire import (
     encode_response,
     header_length,
 )
+from gpen_common.types import Pixels
 
 
 @dataclass(frozen=True, slots=True)

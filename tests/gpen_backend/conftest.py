@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpen_backend.network import Generator
+from gpen_backend.network.generator import Generator
 
 SeedWeights = Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]
 

@@ -18,14 +18,14 @@ import torch
 import uvicorn
 from pydantic import ValidationError
 
-from gpen_backend.align import template
 from gpen_backend.app import create_app
 from gpen_backend.engines import EngineError
+from gpen_backend.restoration.align import template
 from gpen_backend.settings import BackendSettings
 from gpen_client.client import GpenClient
 from gpen_client.errors import BackendUnavailable, ModelNotFound
-from gpen_client.types import RestoreParams
-from gpen_client.wire import InferRequest, Tensor, decode_response, encode_request
+from gpen_client.wire.messages import InferRequest, Tensor, decode_response, encode_request
+from gpen_common.types import RestoreParams
 
 pytestmark = pytest.mark.anyio
 

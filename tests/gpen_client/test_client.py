@@ -26,8 +26,8 @@ from gpen_client.errors import (
     ModelNotFound,
 )
 from gpen_client.resilience import Resilience
-from gpen_client.types import ModelInfo, Restored, RestoreParams
-from gpen_client.wire import InferResponse, Tensor, decode_request, encode_response, header_length
+from gpen_client.wire.messages import InferResponse, Tensor, decode_request, encode_response, header_length
+from gpen_common.types import ModelInfo, Restored, RestoreParams
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ import pytest
 
 from gpen_client.client import GpenClient
 from gpen_client.errors import ModelNotFound
-from gpen_client.types import ModelInfo, RestoreParams
+from gpen_common.types import ModelInfo, RestoreParams
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(600)]
 

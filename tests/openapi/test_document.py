@@ -11,8 +11,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from gateway import errors
+from gateway.api.openapi.examples import ANSWERS, BATCH_LINES, problem_example
 from gateway.app import create_app
-from gateway.examples import ANSWERS, BATCH_LINES, problem_example
 from gateway.service.keys import make_key
 from gateway.settings import AccessSettings, FetchSettings, Settings
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-from gateway.photo import encode
-from gpen_client.types import Pixels
+from gateway.imaging.photo import encode
+from gpen_common.types import Pixels
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _ARGUMENTS = [

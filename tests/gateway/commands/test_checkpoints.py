@@ -84,7 +84,7 @@ def test_an_unknown_model_or_a_wrong_setting_is_a_usage_error(models):
 @pytest.mark.slow
 def test_a_whole_checkpoint_is_pulled_verified_and_listed(models, file_server, tmp_path):
     torch = pytest.importorskip("torch")
-    from gpen_backend.network import Generator
+    from gpen_backend.network.generator import Generator
 
     torch.manual_seed(1)
     # Untrained, it paints beyond the range of pictures; with this little of each colour it does not.

@@ -14,7 +14,7 @@ from gateway.evaluate.fidelity import (
     crop_matrix,
     tone_matched,
 )
-from gpen_client.geometry import scale_of, similarity, transform, warp
+from gpen_common.geometry import scale_of, similarity, transform, warp
 
 FIVE = np.array([[150, 200], [250, 205], [200, 260], [160, 310], [240, 312]], np.float32)
 

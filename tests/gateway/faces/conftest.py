@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gateway.faces.face import Face, FaceFinder
-from gpen_client.types import Pixels
+from gpen_common.types import Pixels
 
 Numbers = list[tuple[float, ...]]
 

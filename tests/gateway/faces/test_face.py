@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.faces.face import Face, best_first, reduced
-from gpen_client.geometry import transform
+from gpen_common.geometry import transform
 
 FIVE = np.array([[30, 40], [70, 40], [50, 60], [35, 80], [65, 80]], np.float32)
 

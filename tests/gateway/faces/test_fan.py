@@ -13,8 +13,8 @@ import pytest
 from gateway.faces import FinderUnavailable, finder, pose
 from gateway.faces.fan import FanFinder, landmarks5_of
 from gateway.faces.yunet import YunetFinder
+from gateway.imaging.photo import Photo
 from gateway.params import PreprocessParams
-from gateway.photo import Photo
 from gateway.standardise import standardise
 from gateway.timings import Timings
 

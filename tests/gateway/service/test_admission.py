@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from gateway.errors import CallerLeft, DeadlinePassed, QueueFull
 from gateway.service.admission import Admission
-from gpen_client.threads import Threads
+from gpen_common.threads import Threads
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from gateway.photo import encode
+from gateway.imaging.photo import encode
 from gateway.service.logs import JsonFormatter, current_request_id, log_config
 
 pytestmark = pytest.mark.anyio
@@ -21,7 +21,7 @@ SECRETS = ("s3cr3t-bearer", "s3cr3t-api-key", "s3cr3t-query", "s3cr3t-file", "s3
 @pytest.fixture
 def log_as(capsys):
     """Sets the log up as a server does, and gives what was written since."""
-    loggers = ("", "uvicorn", "gateway", "gpen_client", "gpen_backend")
+    loggers = ("", "uvicorn", "gateway", "gpen_common", "gpen_client", "gpen_backend")
     before = {name: (logging.getLogger(name).handlers[:], logging.getLogger(name).level) for name in loggers}
 
     def configure(log_format: str, level: str = "debug"):

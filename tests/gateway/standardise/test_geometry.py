@@ -16,7 +16,7 @@ from gateway.standardise.geometry import (
     face_matrix,
     outside_share,
 )
-from gpen_client.geometry import DegenerateLandmarks, invert, transform
+from gpen_common.geometry import DegenerateLandmarks, invert, transform
 
 SIDES = st.integers(1, 20_000)
 SHARES = st.floats(-0.5, 1.5)

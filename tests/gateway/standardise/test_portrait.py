@@ -12,13 +12,13 @@ from PIL import Image
 from gateway.errors import HeadTurned, NoFace
 from gateway.faces import Face, Pose, make_finder
 from gateway.faces.yunet import YunetFinder
+from gateway.imaging.photo import Photo, PixelLimits, decode
 from gateway.params import PreprocessParams
-from gateway.photo import Photo, PixelLimits, decode
 from gateway.standardise import standardise
 from gateway.standardise.geometry import FACE_EYES
 from gateway.standardise.light import face_region, measure_light
 from gateway.timings import Timings
-from gpen_client.geometry import transform
+from gpen_common.geometry import transform
 
 LIMITS = PixelLimits(max_pixels=64_000_000, max_side=32_000)
 UNIT = np.array([(0.35, 0.4), (0.65, 0.4), (0.5, 0.57), (0.38, 0.75), (0.62, 0.75)])

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from gateway.faces import Face
 from gateway.params import EnhanceParams
 from gateway.standardise.window import cut_window, window_box
-from gpen_backend.align import align, template
-from gpen_backend.mask import face_mask
-from gpen_client.geometry import compose, scale_of, transform
+from gpen_backend.restoration.align import align, template
+from gpen_backend.restoration.mask import face_mask
+from gpen_common.geometry import compose, scale_of, transform
 
 PLAIN = EnhanceParams(clahe="off", exposure="off")
 SIDE = 512

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from gpen_client.client import GpenClient
-from gpen_client.types import RestoreParams
+from gpen_common.types import RestoreParams
 
 pytestmark = [
     pytest.mark.slow,

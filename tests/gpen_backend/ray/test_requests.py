@@ -11,11 +11,11 @@ import httpx
 import numpy as np
 import pytest
 
-from gateway.photo import PixelLimits, decode, encode
+from gateway.imaging.photo import PixelLimits, decode, encode
 from gpen_client.client import GpenClient
 from gpen_client.errors import BackendBusy
 from gpen_client.resilience import Resilience
-from gpen_client.types import Pixels, RestoreParams
+from gpen_common.types import Pixels, RestoreParams
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(300)]
 

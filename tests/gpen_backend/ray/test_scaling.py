@@ -8,7 +8,7 @@ import pytest
 from gpen_client.client import GpenClient
 from gpen_client.errors import BackendBusy
 from gpen_client.resilience import Resilience
-from gpen_client.types import RestoreParams
+from gpen_common.types import RestoreParams
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(300)]
 

@@ -1,0 +1,1 @@
+"""The HTTP API: how a request is read and answered."""

@@ -1,0 +1,67 @@
+"""What a caller accepts (RFC 9110, section 12.5.1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from gateway.imaging.photo import OutputFormat
+
+_FORMATS = {f"image/{name}": name for name in get_args(OutputFormat)}
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """json: the caller wants JSON. output_format: the encoding of pictures it prefers, or None for any."""
+
+    json: bool
+    output_format: OutputFormat | None
+
+
+def accepted(header: str | None) -> Accepted:
+    """The first of our media types that `header`, an Accept header, prefers.
+
+    A caller who accepts nothing of ours gets what it would get without the header, as the standard allows.
+    """
+    for media_range in _by_preference(header or "*/*"):
+        if media_range == "application/json":
+            return Accepted(json=True, output_format=None)
+        if media_range in _FORMATS:
+            return Accepted(json=False, output_format=_FORMATS[media_range])
+        if media_range in ("*/*", "image/*"):
+            break
+    return Accepted(json=False, output_format=None)
+
+
+def preferred(header: str | None, offered: Sequence[str]) -> str:
+    """The one of the media types `offered` that `header`, an Accept header, prefers; the first by default."""
+    for media_range in _by_preference(header or "*/*"):
+        if media_range in offered:
+            return media_range
+        if media_range in ("*/*", "application/*"):
+            break
+    return offered[0]
+
+
+def is_known(etag: str, if_none_match: str | None) -> bool:
+    """Whether `if_none_match`, the header, names `etag` by weak comparison (RFC 9110, section 13.1.2)."""
+    if if_none_match is None:
+        return False
+    known = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    return "*" in known or etag.removeprefix("W/") in known
+
+
+def _by_preference(header: str) -> list[str]:
+    ranges = []
+    for part in header.split(","):
+        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        weight = next((_weight(p[2:]) for p in parameters if p.startswith("q=")), 1.0)
+        if weight > 0:
+            ranges.append((weight, media_range))
+    return [media_range for _, media_range in sorted(ranges, key=lambda item: -item[0])]
+
+
+def _weight(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

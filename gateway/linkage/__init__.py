@@ -1,0 +1,1 @@
+"""Parameter linkage: what standardising did decides what GPEN is asked for."""

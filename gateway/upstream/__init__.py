@@ -1,0 +1,1 @@
+"""The GPEN backend as the gateway uses it."""

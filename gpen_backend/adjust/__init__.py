@@ -1,0 +1,1 @@
+"""Adjustments of the whole picture: denoise, sharpen, brightness, contrast."""

@@ -1,0 +1,1 @@
+"""GPEN's generator in torch, and reading its checkpoints."""

@@ -1,0 +1,1 @@
+"""The steps that restore one picture."""

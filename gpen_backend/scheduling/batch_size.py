@@ -1,0 +1,58 @@
+"""How many faces a network best runs at once: found by running it, not guessed."""
+
+import logging
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from gpen_backend.engines import Engine, EngineOutOfMemory
+from gpen_backend.hardware.memory import Memory, process_memory
+
+logger = logging.getLogger(__name__)
+
+MOST = 64
+"""Most faces in one run of a network."""
+
+# A larger batch must be this much faster per face to be worth the wait for it.
+_GAIN = 1.05
+# The part of the free memory that a batch may be expected to fill.
+_SHARE = 0.8
+
+
+def best_batch(engine: Engine, clock: Callable[[], float] = time.perf_counter) -> int:
+    """Warm the engine up and tell the batch size with the highest throughput that fits into its free memory.
+
+    An engine that does not say that faces gain by running `together` is run once, and 1 is best.
+    Belongs on the network's thread. Blocks. Raises EngineError where a single face fails.
+    """
+    memory: Callable[[], Memory] = getattr(engine, "memory", process_memory)
+    idle = memory().used
+    _seconds(engine, 1, clock)
+    if not getattr(engine, "together", False):
+        return 1
+    face_bytes = max(1, memory().used - idle)
+    best, per_face = 1, _seconds(engine, 1, clock)
+    while (batch := 2 * best) <= MOST and _fits(batch * face_bytes, memory().free):
+        try:
+            _seconds(engine, batch, clock)
+            took = _seconds(engine, batch, clock) / batch
+        except EngineOutOfMemory:
+            break
+        face_bytes = max(face_bytes, (memory().used - idle) // batch)
+        if took * _GAIN > per_face:
+            break
+        best, per_face = batch, took
+    logger.info("%s %d px: batches of %d, %.1f faces/s", engine.name, engine.size, best, 1 / per_face)
+    return best
+
+
+def _seconds(engine: Engine, batch: int, clock: Callable[[], float]) -> float:
+    faces = np.full((batch, engine.size, engine.size, 3), 128, np.uint8)
+    start = clock()
+    engine.restore(faces)
+    return clock() - start
+
+
+def _fits(needed: int, free: int | None) -> bool:
+    return free is None or needed <= _SHARE * free

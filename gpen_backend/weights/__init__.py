@@ -1,0 +1,1 @@
+"""Published checkpoints and the folder that holds them."""

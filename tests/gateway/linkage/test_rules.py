@@ -1,0 +1,248 @@
+import math
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.faces import Face, Pose
+from gateway.imaging.photo import Photo
+from gateway.linkage.auto_strength import auto_strength
+from gateway.linkage.rules import link
+from gateway.params import EnhanceParams, PreprocessParams
+from gateway.standardise import standardise
+from gateway.standardise.light import LightPlan
+from gateway.standardise.quality import Quality
+from gateway.standardise.window import cut_window
+from gateway.timings import Timings
+from gpen_common.types import ModelInfo, RestoreParams
+
+FIVE = np.array([[40, 45], [70, 45], [55, 60], [42, 75], [68, 75]], np.float32)
+SCALES = ("strength", "denoise", "sharpen", "brightness", "contrast")
+SIZELESS = ModelInfo("foreign", ready=True, engine="x")
+
+
+DETAILED = np.kron(np.indices((64, 64)).sum(0)[..., None] % 2 * 120 + 60, np.ones((2, 2, 3))).astype(np.uint8)
+BLURRED = cv2.GaussianBlur(DETAILED, (0, 0), 4)
+
+
+class Sees:
+    name = "given"
+
+    def find(self, pixels):
+        return [Face((30, 20, 80, 90), FIVE, 0.9, Pose(0, 0, 0))]
+
+
+PLAIN = standardise(
+    Photo(np.full((128, 128, 3), 128, np.uint8), None, "PNG"),
+    PreprocessParams(clahe="off"),
+    Sees(),
+    Timings(),
+)
+
+
+def portrait(yaw=0.0, weight=0.0, gamma=1.0, seen=True, pose_known=True):
+    pose = Pose(yaw, 0, 0) if pose_known else None
+    face = replace(PLAIN.face, pose=pose) if seen else None
+    return replace(
+        PLAIN, face=face, faces=(face,) if face else (), light_plan=LightPlan(gamma, weight, clip_limit=2.0)
+    )
+
+
+def model(size=None):
+    return ModelInfo("gpen-bfr-512", ready=True, engine="torch", size=size)
+
+
+def changes(rules, rule):
+    """{parameter: (asked, effective)} of one rule."""
+    return {r.parameter: (r.asked, r.effective) for r in rules if r.rule == rule}
+
+
+def test_asked_parameters_reach_the_backend_as_they_are():
+    asked = EnhanceParams(
+        strength=33, mode="detail", denoise=1, sharpen=2, brightness=3, contrast=4, skin_protect=False,
+        detail_enhance=True, linkage=False,
+    )  # fmt: skip
+    effective, rules = link(asked, portrait(yaw=40, weight=1, gamma=0.5), model(512))
+    assert rules == ()
+    assert effective == RestoreParams(
+        strength=33, mode="detail", denoise=1, sharpen=2, brightness=3, contrast=4, skin_protect=False,
+        detail_enhance=True, auto_align=True, inference_size=None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25, 0.5, 1.0])
+def test_clahe_takes_its_part_of_brightness_and_contrast(weight):
+    effective, rules = link(EnhanceParams(brightness=40, contrast=60), portrait(weight=weight), model())
+    assert effective.brightness == pytest.approx(40 * (1 - 0.5 * weight), abs=0.005)
+    assert effective.contrast == pytest.approx(60 * (1 - 0.6 * weight), abs=0.005)
+    expected = {"brightness": (40, effective.brightness), "contrast": (60, effective.contrast)}
+    assert changes(rules, "clahe") == (expected if weight else {})
+
+
+def test_known_landmarks_turn_automatic_alignment_off():
+    effective, rules = link(EnhanceParams(), portrait(), model())
+    assert effective.auto_align is False
+    assert changes(rules, "centred") == {"auto_align": (True, False)}
+
+
+def test_the_inference_size_is_the_models_own():
+    effective, rules = link(EnhanceParams(), portrait(), model(1024))
+    assert effective.inference_size == 1024
+    assert changes(rules, "fixed_size") == {"inference_size": (None, 1024)}
+
+
+def test_a_model_without_a_known_size_keeps_its_own_way():
+    effective, rules = link(EnhanceParams(), portrait(), SIZELESS)
+    assert effective.inference_size is None
+    assert changes(rules, "fixed_size") == {}
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("yaw", "share"), [(0, 1), (25, 1), (26, 0.97), (30, 0.85), (35, 0.7), (44, 0.43), (45, 0.4), (80, 0.4)]
+)
+def test_a_turned_head_softens_strength_linearly_from_25_to_45_degrees(yaw, share, sign):
+    effective, rules = link(EnhanceParams(strength=100), portrait(yaw=sign * yaw), model())
+    assert effective.strength == pytest.approx(100 * share, abs=0.01)
+    assert bool(changes(rules, "large_yaw")) == (share < 1)
+
+
+@pytest.mark.parametrize("asked", [EnhanceParams(yaw="off"), EnhanceParams(linkage=False)])
+def test_strength_is_not_softened_where_nobody_wants_it(asked):
+    assert link(asked, portrait(yaw=60), model())[0].strength == 70
+
+
+def test_a_pose_that_nobody_knows_softens_nothing():
+    assert link(EnhanceParams(), portrait(yaw=60, pose_known=False), model())[0].strength == 70
+
+
+@pytest.mark.parametrize(
+    ("gamma", "share"), [(1, 1), (0.5, 0), (2, 0), (2**-0.5, 0.5), (2**0.5, 0.5), (2**0.25, 0.75)]
+)
+def test_corrected_exposure_takes_its_part_of_brightness_either_way(gamma, share):
+    effective, rules = link(EnhanceParams(brightness=80), portrait(gamma=gamma), model())
+    assert effective.brightness == pytest.approx(80 * share, abs=0.01)
+    told = [rule.because for rule in rules if rule.rule == "exposure"]
+    assert len(told) == (gamma != 1)
+    assert all(("raised" if gamma < 1 else "lowered") in because for because in told)
+
+
+@pytest.mark.parametrize("linkage", [True, False])
+def test_without_a_face_nothing_is_restored_whatever_is_asked(linkage):
+    effective, rules = link(EnhanceParams(strength=100, linkage=linkage), portrait(seen=False), model(512))
+    assert effective.strength == 0
+    assert changes(rules, "no_face") == {"strength": (100, 0)}
+    assert effective.auto_align is True
+    assert changes(rules, "centred") == {}
+
+
+def test_rules_on_one_parameter_follow_one_another_from_what_was_asked():
+    """Each tells what was asked first and what holds after it."""
+    effective, rules = link(
+        EnhanceParams(brightness=80, contrast=50), portrait(yaw=35, weight=0.5, gamma=2**-0.5), model(512)
+    )
+    assert [(rule.rule, rule.parameter, rule.asked, rule.effective) for rule in rules] == [
+        ("centred", "auto_align", True, False),
+        ("fixed_size", "inference_size", None, 512),
+        ("large_yaw", "strength", 70, pytest.approx(49)),
+        ("clahe", "brightness", 80, 60),
+        ("clahe", "contrast", 50, 35),
+        ("exposure", "brightness", 80, pytest.approx(30)),
+    ]
+    assert effective == RestoreParams(
+        strength=49, brightness=30, contrast=35, auto_align=False, inference_size=512
+    )
+    assert all(rule.because for rule in rules)
+
+
+def test_nothing_asked_is_nothing_taken():
+    _, rules = link(EnhanceParams(strength=0), portrait(yaw=45, weight=1, gamma=0.5), SIZELESS)
+    assert [rule.rule for rule in rules] == ["centred"]
+
+
+SOFT, CRISP = Quality(40.0, 8.0, 0.5), Quality(300.0, 400.0, 0.5)
+
+
+@pytest.mark.parametrize("linkage", [True, False])
+@pytest.mark.parametrize("quality", [SOFT, CRISP])
+def test_automatic_strength_follows_the_quality_and_is_told(quality, linkage):
+    """It was asked for, so linkage=false does not take it away."""
+    done = replace(portrait(), quality=quality)
+    effective, rules = link(EnhanceParams(strength="auto", linkage=linkage), done, SIZELESS)
+    assert effective.strength == auto_strength(quality)
+    told = [rule for rule in rules if rule.rule == "quality"]
+    assert [(rule.parameter, rule.asked, rule.effective) for rule in told] == [
+        ("strength", "auto", effective.strength)
+    ]
+    assert f"sharpness {quality.sharpness:.0f}" in told[0].because
+
+
+def test_automatic_strength_is_told_even_where_it_is_the_default(monkeypatch):
+    monkeypatch.setattr("gateway.linkage.rules.auto_strength", lambda quality: 70.0)
+    _, rules = link(EnhanceParams(strength="auto"), portrait(), SIZELESS)
+    assert changes(rules, "quality") == {"strength": ("auto", 70.0)}
+
+
+def test_automatic_strength_is_softened_for_a_turned_head():
+    done = replace(portrait(yaw=35), quality=SOFT)
+    effective, rules = link(EnhanceParams(strength="auto"), done, SIZELESS)
+    assert effective.strength == pytest.approx(0.7 * auto_strength(SOFT), abs=0.01)
+    assert changes(rules, "large_yaw") == {"strength": ("auto", effective.strength)}
+
+
+def test_automatic_strength_without_a_face_is_none():
+    effective, rules = link(EnhanceParams(strength="auto"), portrait(seen=False), SIZELESS)
+    assert effective.strength == 0
+    assert [(rule.rule, rule.asked) for rule in rules] == [("no_face", "auto")]
+
+
+def test_automatic_strength_goes_by_each_face_of_a_photo():
+    windows = [
+        cut_window(pixels, Face((30, 20, 80, 90), FIVE, 0.9, None), 512, PreprocessParams())
+        for pixels in (BLURRED, DETAILED)
+    ]
+    strengths = [link(EnhanceParams(strength="auto"), window, SIZELESS)[0].strength for window in windows]
+    assert strengths[0] > strengths[1]
+
+
+PERCENTS = st.floats(0, 100)
+ASKED = st.builds(
+    EnhanceParams,
+    **dict.fromkeys(SCALES, PERCENTS),
+    linkage=st.booleans(),
+    yaw=st.sampled_from(["warn", "off"]),
+    mode=st.sampled_from(["natural", "strong", "detail"]),
+)
+PORTRAITS = st.builds(
+    portrait, st.floats(-90, 90), st.floats(0, 1), st.floats(0.5, 2), st.booleans(), st.booleans()
+)
+MODELS = st.builds(model, st.sampled_from([None, 256, 512, 1024, 2048]))
+
+
+@given(ASKED, PORTRAITS, MODELS)
+def test_what_holds_is_valid_and_never_more_than_was_asked(asked, seen, chosen):
+    effective, _ = link(asked, seen, chosen)
+    assert RestoreParams.model_validate(effective.model_dump()) == effective
+    for name in SCALES:
+        assert 0 <= getattr(effective, name) <= getattr(asked, name)
+        assert math.isfinite(getattr(effective, name))
+
+
+@given(ASKED, PORTRAITS, MODELS)
+def test_what_is_listed_is_what_changed(asked, seen, chosen):
+    effective, rules = link(asked, seen, chosen)
+    before = RestoreParams(**asked.model_dump(include=set(RestoreParams.model_fields)))
+    holds = before.model_dump()
+    for rule in rules:
+        assert rule.asked == getattr(before, rule.parameter)
+        assert rule.effective != holds[rule.parameter], "a rule that changed nothing is not listed"
+        holds[rule.parameter] = rule.effective
+    assert RestoreParams(**holds) == effective
+
+
+@given(ASKED, PORTRAITS, MODELS)
+def test_linking_is_a_pure_function(asked, seen, chosen):
+    assert link(asked, seen, chosen) == link(asked, seen, chosen)

@@ -1,0 +1,406 @@
+"""The same request again is answered from before: the same bytes, quicker, and never another's."""
+
+import asyncio
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from gateway.cache import Cache, Entry, MemoryStore, cache_key, key
+from gateway.faces import Pose
+from gateway.imaging.photo import PixelLimits, decode, encode
+from gateway.params import EnhanceParams, PreprocessParams
+from gateway.pipeline.caching import CachedEnhancer
+from gateway.pipeline.result import Enhanced
+from gateway.schemas.reports import EnhanceReport
+from gateway.settings import CacheSettings, Settings
+from gateway.standardise import standardise
+from gateway.standardise.stored import from_stored, to_bytes, to_head
+from gateway.timings import Timings
+from gpen_common.types import ModelInfo
+
+pytestmark = pytest.mark.anyio
+
+LIMITS = PixelLimits(max_pixels=10_000_000, max_side=5000)
+MODEL = ModelInfo("gpen-bfr-512", True, "torch", 512)
+
+
+@pytest.fixture
+def photo() -> bytes:
+    return encode(np.random.default_rng(5).integers(0, 256, (200, 160, 3), np.uint8), "jpeg", 90)
+
+
+@pytest.fixture
+def keeping(tmp_path):
+    """Settings of a gateway that keeps what it makes in a folder."""
+    return Settings(cache=CacheSettings(cache="on", cache_dir=tmp_path / "results"))
+
+
+def good(answer: httpx.Response) -> httpx.Response:
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+async def test_the_second_answer_is_the_first_one(serving, echo_backend, fixed_finder, keeping, photo):
+    backend = echo_backend()
+    async with serving(backend, fixed_finder(), keeping) as client:
+        miss = good(await client.post("/v1/enhance", content=photo))
+        hit = good(await client.post("/v1/enhance", files={"image": ("other-name.jpg", photo)}))
+        slow = good(
+            await client.post("/v1/enhance?timeout_s=9", content=photo, headers={"X-Request-ID": "x"})
+        )
+    assert [answer.headers["X-Cache"] for answer in (miss, hit, slow)] == ["miss", "hit", "hit"]
+    assert miss.content == hit.content == slow.content
+    assert len({answer.headers["ETag"] for answer in (miss, hit, slow)}) == 1
+    same = ("Content-Type", "X-Faces", "X-GPEN-Engine", "X-GPEN-Model", "Vary", "Cache-Control")
+    assert [miss.headers[name] for name in same] == [hit.headers[name] for name in same]
+    assert miss.headers["X-Request-ID"] != hit.headers["X-Request-ID"]
+    assert len(backend.asked) == 1
+
+
+async def test_the_report_of_a_hit_is_the_first_ones_but_for_its_timings(
+    serving, echo_backend, fixed_finder, keeping, photo
+):
+    finder = fixed_finder(pose=Pose(30, 1, 2))
+    async with serving(echo_backend(), finder, keeping) as client:
+        miss, hit = [
+            good(await client.post("/v1/enhance", content=photo, headers={"Accept": "application/json"}))
+            for _ in range(2)
+        ]
+    assert (miss.headers["X-Cache"], hit.headers["X-Cache"]) == ("miss", "hit")
+    first, second = miss.json(), hit.json()
+    assert "backend" in first["report"].pop("timings_ms")
+    assert "backend" not in second["report"].pop("timings_ms")
+    assert first == second
+
+
+async def test_what_is_kept_outlasts_the_process(serving, echo_backend, fixed_finder, keeping, photo):
+    backend = echo_backend()
+    async with serving(backend, fixed_finder(), keeping) as client:
+        miss = good(await client.post("/v1/enhance", content=photo))
+    async with serving(backend, fixed_finder(), keeping) as client:
+        hit = good(await client.post("/v1/enhance", content=photo))
+    assert (hit.headers["X-Cache"], hit.content) == ("hit", miss.content)
+    assert hit.headers["ETag"] == miss.headers["ETag"]
+    assert len(backend.asked) == 1
+
+
+async def test_etags_tell_pictures_from_json_and_are_honoured(
+    serving, echo_backend, fixed_finder, keeping, photo
+):
+    async with serving(echo_backend(), fixed_finder(), keeping) as client:
+
+        async def ask(tag: str | None = None, accept: str = "*/*") -> httpx.Response:
+            headers = {"Accept": accept} | ({"If-None-Match": tag} if tag else {})
+            return await client.post("/v1/enhance", content=photo, headers=headers)
+
+        picture, document = await ask(), await ask(accept="application/json")
+        tag, weak = picture.headers["ETag"], document.headers["ETag"]
+        assert tag != weak.removeprefix("W/")
+        known = await ask(tag)
+        assert (known.status_code, known.content) == (304, b"")
+        assert known.headers["ETag"] == tag
+        assert "Content-Length" not in known.headers
+        assert "Content-Type" not in known.headers
+        assert known.headers["X-Content-Type-Options"] == "nosniff"
+        assert (await ask(f'"a", W/{tag}')).status_code == 304
+        assert (await ask("*")).status_code == 304
+        assert (await ask(weak, "application/json")).status_code == 304
+        for other, accept in ((weak, "*/*"), (tag, "application/json"), ('"a"', "*/*")):
+            assert (await ask(other, accept)).status_code == 200
+
+
+ETAG = """
+import asyncio, sys
+import httpx
+from gateway.app import create_app
+async def main():
+    app = create_app()
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
+    async with app.router.lifespan_context(app), client:
+        answer = await client.post("/v1/enhance?strength=33", content=open(sys.argv[1], "rb").read())
+        print(answer.headers["ETag"])
+asyncio.run(main())
+"""
+
+
+async def test_etags_are_the_same_in_every_process(tmp_path, photo, monkeypatch):
+    (tmp_path / "photo.jpg").write_bytes(photo)
+    tags = set()
+    for seed in ("1", "2"):
+        for name, value in {
+            "PYTHONHASHSEED": seed,
+            "GATEWAY_FACE_FINDER": "haar",
+            "GPEN_BACKEND_ENGINE": "classical",
+            "GPEN_MODELS_DIR": str(tmp_path),
+        }.items():
+            monkeypatch.setenv(name, value)
+        command = [sys.executable, "-c", ETAG, str(tmp_path / "photo.jpg")]
+        told = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
+        tags.add(told.stdout)
+    assert len(tags) == 1
+    assert tags.pop().startswith('"')
+
+
+async def test_other_parameters_of_gpens_reuse_the_portrait(
+    serving, echo_backend, fixed_finder, keeping, photo
+):
+    looked = 0
+
+    class CountingFinder(fixed_finder):
+        def find(self, pixels):
+            nonlocal looked
+            looked += 1
+            return super().find(pixels)
+
+    backend = echo_backend()
+    async with serving(backend, CountingFinder(pose=Pose(30, 1, 2)), keeping) as client:
+        for query in ("strength=10", "strength=90&mode=strong", "brightness=20&format=png", "faces=best"):
+            answer = good(await client.post(f"/v1/enhance?{query}", content=photo))
+            assert answer.headers["X-Cache"] == "miss"
+        assert looked == 1
+        assert len(backend.asked) == 4
+        images = [asked.tensor("image") for asked in backend.asked]
+        assert all((image == images[0]).all() for image in images)
+        portrait = good(await client.post("/v1/preprocess", content=photo))
+        assert portrait.headers["X-Cache"] == "hit"
+        assert looked == 1
+        good(await client.post("/v1/enhance?clahe=off", content=photo))
+        assert looked == 2
+
+
+async def test_off_keeps_nothing_anywhere(serving, echo_backend, fixed_finder, tmp_path, photo, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    off = Settings(cache=CacheSettings(cache="off", cache_dir=tmp_path / "results"))
+    backend = echo_backend()
+    async with serving(backend, fixed_finder(), off) as client:
+        first, second = [good(await client.post("/v1/enhance", content=photo)) for _ in range(2)]
+        assert {first.headers["X-Cache"], second.headers["X-Cache"]} == {"off"}
+        assert first.headers["ETag"] == second.headers["ETag"]
+        tag = {"If-None-Match": first.headers["ETag"]}
+        assert (await client.post("/v1/enhance", content=photo, headers=tag)).status_code == 304
+    assert len(backend.asked) == 3
+    assert not (tmp_path / "results").exists()
+    assert not (tmp_path / "cache").exists()
+
+
+async def test_failures_are_not_kept(serving, echo_backend, fixed_finder, keeping, photo):
+    backend = echo_backend()
+    works, backend.answer = backend.answer, lambda _: asyncio.sleep(0, httpx.Response(500))
+    async with serving(backend, fixed_finder(), keeping) as client:
+        assert (await client.post("/v1/enhance", content=photo)).status_code == 502
+        backend.answer = works
+        assert good(await client.post("/v1/enhance", content=photo)).headers["X-Cache"] == "miss"
+        for _ in range(2):
+            assert (await client.post("/v1/enhance", content=b"no picture")).status_code == 415
+
+
+def cache_of(client: httpx.AsyncClient) -> Cache:
+    return client._transport.app.state.gateway.enhancer._cache
+
+
+async def test_an_entry_of_another_version_is_a_miss_and_is_replaced(
+    serving, echo_backend, fixed_finder, keeping, photo
+):
+    """The pipeline's version should have changed then; if it was forgotten, nobody gets a failure."""
+    async with serving(echo_backend(), fixed_finder(), keeping) as client:
+        first = good(await client.post("/v1/enhance", content=photo))
+        cache = cache_of(client)
+        await cache.settled()
+        folder = keeping.cache.cache_dir
+        for path in list(folder.glob("??/*")):
+            for head in ({}, {"format": "png", "report": {}}, {"shape": [1], "own_format": "png"}):
+                await cache.put(path.name, Entry(head, b"what it meant then"))
+                await cache.settled()
+        again = good(await client.post("/v1/enhance", content=photo))
+        assert (again.headers["X-Cache"], again.content) == ("miss", first.content)
+        assert good(await client.post("/v1/enhance", content=photo)).headers["X-Cache"] == "hit"
+
+
+async def test_the_same_at_once_asks_the_backend_once(serving, echo_backend, fixed_finder, keeping, photo):
+    go_on, backend = asyncio.Event(), echo_backend()
+
+    async def held(request: httpx.Request) -> httpx.Response:
+        await go_on.wait()
+        return await backend._echo(request)
+
+    backend.answer = held
+    async with serving(backend, fixed_finder(), keeping) as client:
+        callers = [asyncio.create_task(client.post("/v1/enhance", content=photo)) for _ in range(10)]
+        while client._transport.app.state.gateway.admission.waiting < 10:  # noqa: ASYNC110 - it tells no event
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        callers.pop(0).cancel()
+        go_on.set()
+        answers = await asyncio.gather(*callers)
+    assert len({good(answer).content for answer in answers}) == 1
+    assert len(backend.asked) == 1
+
+
+async def test_who_has_time_outlasts_the_deadline_of_who_asked_first(
+    serving, echo_backend, fixed_finder, keeping, photo
+):
+    asked, backend = [], echo_backend()
+
+    async def first_hangs(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        if len(asked) == 1:
+            await asyncio.Event().wait()
+        return await backend._echo(request)
+
+    backend.answer = first_hangs
+    async with serving(backend, fixed_finder(), keeping) as client:
+        # A loaded machine may need longer than the first to get to the backend at all.
+        for timeout_s in (0.5, 2, 8, 32):
+            hasty = asyncio.create_task(client.post(f"/v1/enhance?timeout_s={timeout_s}", content=photo))
+            while not asked and not hasty.done():  # noqa: ASYNC110 - it tells no event
+                await asyncio.sleep(0.01)
+            if asked:
+                break
+        patient = asyncio.create_task(client.post("/v1/enhance?timeout_s=60", content=photo))
+        assert (await hasty).status_code == 504
+        assert (await patient).status_code == 200
+    assert len(asked) == 2
+
+
+class ScriptedEnhancer:
+    """Makes results of what it is asked; choose_model tells `model`."""
+
+    finder_name = "fixed"
+
+    def __init__(self, model: ModelInfo = MODEL) -> None:
+        self.model = model
+        self.made = 0
+
+    async def choose_model(self, params, deadline):
+        return self.model
+
+    async def portrait_key(self, picture, params):
+        return "portrait"
+
+    async def enhance(self, picture, params, model, request_id, deadline, accepted=None, slot=None):
+        self.made += 1
+        report = EnhanceReport.model_construct(
+            finder="fixed", face=None, portrait=None, light=None, quality=None, warnings=[], timings_ms={},
+            faces=[], left_alone=[], linkage=[], engine=self.model.engine, model=self.model.name,
+        )  # fmt: skip
+        return Enhanced.told(picture.data, "png", report)
+
+
+async def etag_of(
+    enhancer=None, data=b"photo", params=None, accepted=None, request_id="a", deadline=1e12
+) -> str:
+    cached = CachedEnhancer(enhancer or ScriptedEnhancer(), Cache([MemoryStore(10**6)]))
+    return (await cached.enhance(data, params or EnhanceParams(), request_id, deadline, accepted)).etag
+
+
+async def test_whatever_decides_about_the_result_is_in_its_key(monkeypatch):
+    finder = ScriptedEnhancer()
+    finder.finder_name = "yunet"
+    tags = [
+        await etag_of(),
+        await etag_of(data=b"photO"),
+        await etag_of(accepted="webp"),
+        await etag_of(finder),
+        await etag_of(ScriptedEnhancer(replace(MODEL, name="gpen-bfr-256"))),
+        await etag_of(ScriptedEnhancer(replace(MODEL, engine="classical"))),
+        await etag_of(ScriptedEnhancer(replace(MODEL, size=256))),
+    ]
+    monkeypatch.setattr(key, "PIPELINE_VERSION", key.PIPELINE_VERSION + 1)
+    tags.append(await etag_of())
+    assert len(set(tags)) == len(tags)
+
+
+async def test_whoever_asks_and_however_long_it_may_take_is_not():
+    patient = EnhanceParams(timeout_s=7)
+    assert await etag_of(request_id="b", deadline=1e13, params=patient) == await etag_of()
+
+
+SCHEMA = EnhanceParams.model_json_schema()["properties"]
+PARAMS = st.builds(
+    EnhanceParams,
+    **{
+        name: st.sampled_from(options["enum"])
+        for name, options in ((n, s if "enum" in s else s.get("anyOf", [{}])[0]) for n, s in SCHEMA.items())
+        if "enum" in options
+    },
+    strength=st.floats(0, 100) | st.just("auto"),
+    denoise=st.floats(0, 100),
+    quality=st.integers(1, 100),
+    upscale=st.integers(1, 4),
+    skin_protect=st.booleans(),
+    linkage=st.booleans(),
+)
+
+
+@given(PARAMS, PARAMS)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+async def test_keys_are_equal_where_the_parameters_are_and_only_there(one, other):
+    assert await etag_of(params=one) == await etag_of(params=one.model_copy(update={"timeout_s": 5.0}))
+    assume(one != other)
+    assert await etag_of(params=one) != await etag_of(params=other)
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEMA if name != "timeout_s"])
+async def test_every_parameter_changes_the_key(name):
+    """A parameter that is added and forgotten here would answer with what was made for another value."""
+    default = EnhanceParams()
+    schema = SCHEMA[name].get("anyOf", [SCHEMA[name]])[0]
+    options = schema.get("enum") or (
+        [True, False] if schema["type"] == "boolean" else [schema["minimum"], schema["maximum"]]
+    )
+    other = EnhanceParams(**{name: next(o for o in options if o != getattr(default, name))})
+    assert await etag_of(params=other) != await etag_of()
+
+
+@pytest.mark.parametrize("name", list(PreprocessParams.model_fields))
+async def test_every_parameter_that_standardising_looks_at_changes_the_portraits_key(
+    serving, echo_backend, fixed_finder, keeping, photo, name
+):
+    schema = SCHEMA[name].get("anyOf", [SCHEMA[name]])[0]
+    only_encodes = {"format", "quality", "timeout_s"}
+    default = PreprocessParams.model_fields[name].default
+    value = next(
+        (o for o in schema.get("enum", []) if o not in (default, "reject")),
+        schema.get("enum", [schema.get("maximum")])[-1],
+    )
+    async with serving(echo_backend(), fixed_finder(), keeping) as client:
+        good(await client.post("/v1/preprocess", content=photo))
+        await cache_of(client).settled()
+        other = good(await client.post("/v1/preprocess", params={name: value}, content=photo))
+    assert other.headers["X-Cache"] == ("hit" if name in only_encodes else "miss")
+
+
+@pytest.mark.parametrize("faces", [0, 1, 2])
+@pytest.mark.parametrize("pose", [None, Pose(12.3, -4.5, 6.7)])
+def test_a_stored_portrait_is_exactly_the_one_that_was_stored(fixed_finder, photo, faces, pose):
+    import json
+
+    finder = fixed_finder(faces=faces, pose=pose)
+    portrait = standardise(decode(photo, LIMITS), PreprocessParams(), finder, Timings())
+    again = from_stored(json.loads(json.dumps(to_head(portrait))), to_bytes(portrait))
+    assert (again.pixels == portrait.pixels).all()
+    assert (again.matrix == portrait.matrix).all()
+    assert again.matrix.dtype == portrait.matrix.dtype
+    assert len(again.faces) == len(portrait.faces) == faces
+    assert (again.face is None) == (portrait.face is None)
+    for one, other in zip(again.faces, portrait.faces, strict=True):
+        assert one.landmarks5.dtype == other.landmarks5.dtype
+        assert (one.landmarks5 == other.landmarks5).all()
+        assert (one.bbox, one.score, one.pose) == (other.bbox, other.score, other.pose)
+    for name in ("off_centre_px", "short_edge", "warnings"):
+        assert getattr(again, name) == getattr(portrait, name)
+    for name in ("light_before", "light_after", "light_plan", "quality"):
+        assert asdict(getattr(again, name)) == asdict(getattr(portrait, name))
+        assert type(getattr(again, name)) is type(getattr(portrait, name))
+
+
+def test_a_key_is_64_hex_digits_whatever_the_order():
+    assert cache_key("k", "d", {"a": 1, "b": 2}) == cache_key("k", "d", {"b": 2, "a": 1})
+    assert len(cache_key("k", "d", {})) == 64
+    assert cache_key("k", "d", {"a": 1}) != cache_key("l", "d", {"a": 1})

@@ -1,0 +1,61 @@
+"""A backend inside the gateway and one behind a socket are the same to callers."""
+
+import sys
+
+import cv2
+import pytest
+
+from gateway.imaging.photo import encode
+from gateway.settings import Settings, UpstreamSettings
+from gateway.upstream.embed import EMBEDDED_URL, embedded_backend
+from gpen_backend.scheduling.service import Service
+from gpen_client.client import GpenClient
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("output", ["portrait", "photo"])
+async def test_both_deployments_give_the_same_bytes(serving, server_process, astronaut, tmp_path, output):
+    """Also where a picture is larger than what is copied and sent at once."""
+    photo = encode(cv2.resize(astronaut, (1800, 1800), interpolation=cv2.INTER_CUBIC), "jpeg", 90)
+    fields = {"format": "png", "sharpen": "30", "output": output}
+    async with serving() as client:
+        inside = await client.post("/v1/enhance", params=fields, content=photo)
+    environment = {"GPEN_BACKEND_ENGINE": "classical", "GPEN_MODELS_DIR": str(tmp_path)}
+    with server_process([sys.executable, "-m", "gateway", "backend", "--port", "0"], environment) as url:
+        settings = Settings(upstream=UpstreamSettings(backend_url=url))
+        async with serving(settings=settings) as client:
+            outside = await client.post("/v1/enhance", params=fields, content=photo)
+            ready = (await client.get("/readyz")).json()
+    assert inside.is_success
+    assert inside.content == outside.content
+    assert inside.headers["ETag"] == outside.headers["ETag"]
+    assert ready["backend"].rstrip("/") == url
+
+
+async def test_the_embedded_backend_is_ready_by_itself(monkeypatch, tmp_path):
+    monkeypatch.setenv("GPEN_BACKEND_ENGINE", "classical")
+    monkeypatch.setenv("GPEN_MODELS_DIR", str(tmp_path))
+    async with embedded_backend() as transport, GpenClient(EMBEDDED_URL, transport=transport) as client:
+        assert await client.live()
+        assert await client.ready()
+
+
+async def test_a_defect_of_the_embedded_backend_is_a_502_as_over_a_socket(
+    serving, portrait_jpeg, monkeypatch
+):
+    def broken(*_):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Service, "admitted", broken)
+    async with serving() as client:
+        answer = await client.post("/v1/enhance", content=portrait_jpeg)
+    assert (answer.status_code, answer.json()["type"]) == (502, "backend-broken")
+
+
+async def test_a_gateway_with_a_backend_elsewhere_starts_none_of_its_own(serving, monkeypatch):
+    """The settings of the other one may be no good here."""
+    monkeypatch.setenv("GPEN_BACKEND_ENGINE", "magic")
+    settings = Settings(upstream=UpstreamSettings(backend_url="http://127.0.0.1:9/"))
+    async with serving(settings=settings) as client:
+        assert (await client.get("/healthz")).is_success

@@ -1,0 +1,124 @@
+"""What is known of the backend's models, and who waits to learn it."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from gateway.errors import BackendAway
+from gateway.upstream.model_list import Roster
+from gpen_client.client import GpenClient
+
+pytestmark = pytest.mark.anyio
+
+NAMES = ["gpen-bfr-256", "gpen-bfr-512"]
+
+
+class Describing:
+    """A backend that describes one model; with `gate` clear it hangs, with `away` it refuses."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.away = False
+        self.asked = 0
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked += 1
+        await self.gate.wait()
+        if self.away:
+            raise httpx.ConnectError("refused", request=request)
+        return httpx.Response(200 if NAMES[1] in request.url.path else 404, json={"platform": "echo"})
+
+
+@pytest.fixture(autouse=True)
+def never_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer is out of date as soon as it is here."""
+    monkeypatch.setattr("gateway.upstream.model_list._FRESH_S", 0.0)
+    monkeypatch.setattr("gateway.upstream.model_list._PAUSE_S", -1.0)
+
+
+@pytest.fixture
+async def backend():
+    return Describing()
+
+
+@pytest.fixture
+async def roster(backend):
+    async with GpenClient("http://backend", transport=httpx.MockTransport(backend)) as client:
+        roster = Roster(client, NAMES)
+        yield roster
+        await roster.close()
+
+
+async def names(waiting) -> list[str]:
+    return [model.name for model in await waiting]
+
+
+async def test_all_who_wait_share_one_answer(backend, roster):
+    answers = await asyncio.gather(*(names(roster.at_hand()) for _ in range(20)))
+    assert answers == [[NAMES[1]]] * 20
+    # Two descriptions, and whether the one that exists is ready.
+    assert backend.asked == 3
+
+
+async def test_one_who_gives_up_takes_the_answer_from_nobody(backend, roster):
+    backend.gate.clear()
+    first, second = (asyncio.create_task(names(roster.fresh())) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    backend.gate.set()
+    assert await second == [NAMES[1]]
+
+
+async def test_a_backend_that_hangs_or_goes_away_later_keeps_nobody_waiting(backend, roster):
+    await roster.fresh()
+    backend.gate.clear()
+    asked = backend.asked
+    for _ in range(3):
+        assert await names(roster.at_hand()) == [NAMES[1]]
+        await asyncio.sleep(0)
+    backend.away = True
+    backend.gate.set()
+    with pytest.raises(BackendAway):
+        await roster.fresh()
+    assert await names(roster.at_hand()) == [NAMES[1]]
+    assert backend.asked > asked
+
+
+async def test_after_a_long_silence_it_asks_first_and_falls_back_on_what_it_knew(
+    backend, roster, monkeypatch
+):
+    await roster.fresh()
+    monkeypatch.setattr("gateway.upstream.model_list._RECENT_S", -1.0)
+    asked = backend.asked
+    await roster.at_hand()
+    assert backend.asked == asked + 3
+    backend.away = True
+    assert await names(roster.at_hand()) == [NAMES[1]]
+
+
+async def test_where_nothing_is_known_the_failure_is_told_and_the_next_one_asks_again(backend, roster):
+    backend.away = True
+    for wait in (roster.fresh, roster.at_hand):
+        with pytest.raises(BackendAway):
+            await wait()
+    backend.away = False
+    assert await names(roster.at_hand()) == [NAMES[1]]
+
+
+async def test_fresh_answers_are_not_asked_for_again(backend, roster, monkeypatch):
+    monkeypatch.setattr("gateway.upstream.model_list._FRESH_S", 600.0)
+    for _ in range(3):
+        await roster.fresh()
+        await roster.at_hand()
+    assert backend.asked == 3
+
+
+async def test_closing_ends_what_is_still_asked(backend, roster):
+    backend.gate.clear()
+    waiting = asyncio.create_task(roster.fresh())
+    await asyncio.sleep(0)
+    await roster.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting

@@ -1,0 +1,107 @@
+"""Which models there are, and which one a request gets."""
+
+from types import SimpleNamespace
+
+import httpx
+import pytest
+
+from gateway.errors import BackendAway, NotReady, UnknownModel
+from gateway.upstream.models import Models
+from gpen_client.client import GpenClient
+
+pytestmark = pytest.mark.anyio
+
+
+class Backend:
+    """Describes the models it has; the first is its default. Counts how often it is asked for one."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = list(names)
+        self.not_ready: set[str] = set()
+        self.away = False
+        self.asked = 0
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if self.away:
+            raise httpx.ConnectError("nothing listens there", request=request)
+        name, ready = (
+            request.url.path.removeprefix("/v2/models/").removesuffix("/ready"),
+            "/ready" in request.url.path,
+        )
+        self.asked += not ready
+        if name not in self.names or (ready and name in self.not_ready):
+            return httpx.Response(503 if name in self.names else 404, json={"error": "no"})
+        parameters = {"size": int(name.split("-")[-1]), "default": name == self.names[0]}
+        return httpx.Response(200, json={"name": name, "platform": "torch", "parameters": parameters})
+
+    def models(self, default: str = "gpen-bfr-512") -> Models:
+        return Models(GpenClient("http://backend", transport=httpx.MockTransport(self)), default)
+
+
+async def test_only_models_that_the_backend_has_are_available():
+    backend = Backend("gpen-bfr-1024", "gpen-bfr-256")
+    assert [model.name for model in await backend.models().available()] == ["gpen-bfr-256", "gpen-bfr-1024"]
+
+
+@pytest.mark.parametrize(
+    ("has", "configured", "expected"),
+    [
+        (["gpen-bfr-256", "gpen-bfr-512"], "gpen-bfr-512", "gpen-bfr-512"),
+        (["gpen-bfr-1024", "gpen-bfr-256"], "gpen-bfr-512", "gpen-bfr-1024"),
+        (["gpen-bfr-256"], "gpen-bfr-2048", "gpen-bfr-256"),
+    ],
+)
+async def test_the_default_is_the_configured_model_or_else_the_backends_own(has, configured, expected):
+    models = Backend(*has).models(configured)
+    assert (await models.default()).name == expected
+    assert (await models.choose(None)).name == expected
+
+
+async def test_a_named_model_is_had_or_refused_but_never_replaced():
+    models = Backend("gpen-bfr-256", "gpen-bfr-512").models()
+    assert (await models.choose("gpen-bfr-256")).size == 256
+    with pytest.raises(UnknownModel, match="it has: gpen-bfr-256, gpen-bfr-512"):
+        await models.choose("gpen-bfr-2048")
+
+
+async def test_a_backend_without_models_is_not_ready():
+    models = Backend().models()
+    assert await models.default() is None
+    with pytest.raises(NotReady):
+        await models.choose(None)
+    with pytest.raises(UnknownModel, match="none"):
+        await models.choose("gpen-bfr-512")
+
+
+async def test_a_backend_that_is_away_is_told_as_such_and_asked_again():
+    backend = Backend("gpen-bfr-512")
+    models = backend.models()
+    backend.away = True
+    with pytest.raises(BackendAway):
+        await models.choose(None)
+    backend.away = False
+    assert (await models.choose(None)).name == "gpen-bfr-512"
+
+
+async def test_models_are_remembered_for_seconds_and_then_asked_for_again(monkeypatch):
+    clock = SimpleNamespace(monotonic=lambda: clock.now, now=100.0)
+    monkeypatch.setattr("gateway.upstream.model_list.time", clock)
+    backend = Backend("gpen-bfr-512")
+    models = backend.models()
+    await models.available()
+    asked = backend.asked
+    backend.names.append("gpen-bfr-256")
+    clock.now += 1
+    assert len(await models.available()) == 1
+    assert backend.asked == asked
+    clock.now += 60
+    assert len(await models.available()) == 2
+
+
+async def test_a_model_that_is_loading_is_not_remembered_as_such():
+    backend = Backend("gpen-bfr-512")
+    backend.not_ready.add("gpen-bfr-512")
+    models = backend.models()
+    assert not (await models.default()).ready
+    backend.not_ready.clear()
+    assert (await models.default()).ready

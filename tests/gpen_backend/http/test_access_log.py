@@ -1,0 +1,66 @@
+"""What a backend's log tells of its requests."""
+
+import logging
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from gpen_backend.http.access_log import AccessLog
+
+pytestmark = pytest.mark.anyio
+
+
+async def answer(request: Request) -> Response:
+    return PlainTextResponse("", status_code=int(request.query_params.get("status", 200)))
+
+
+async def fail(_: Request) -> Response:
+    raise RuntimeError("a defect")
+
+
+@pytest.fixture
+async def told(caplog):
+    """Sends one request; gives the lines it made."""
+    paths = ("/v2/health/ready", "/metrics", "/v2/models/{name}/infer")
+    app = Starlette(routes=[*(Route(path, answer) for path in paths), Route("/fail", fail)])
+    transport = httpx.ASGITransport(AccessLog(app), raise_app_exceptions=False)
+    caplog.set_level(logging.INFO, "gpen_backend.http.access_log")
+    async with httpx.AsyncClient(transport=transport, base_url="http://backend") as client:
+
+        async def send(path):
+            caplog.clear()
+            await client.get(path)
+            return [
+                record.getMessage()
+                for record in caplog.records
+                if record.name == "gpen_backend.http.access_log"
+            ]
+
+        yield send
+
+
+async def test_a_request_is_one_line_with_its_time(told):
+    (line,) = await told("/v2/models/m/infer?secret=1")
+    assert line.startswith("GET /v2/models/m/infer 200 ")
+    assert line.endswith(" ms")
+
+
+async def test_only_probes_that_fail_are_told(told):
+    assert await told("/v2/health/ready") == []
+    assert await told("/metrics") == []
+    (line,) = await told("/v2/health/ready?status=503")
+    assert " 503 " in line
+
+
+async def test_a_defect_is_told(told):
+    (line,) = await told("/fail")
+    assert line.startswith("GET /fail 500 ")
+
+
+async def test_a_path_cannot_start_a_line_of_its_own(told):
+    (line,) = await told("/x%0aINFO%20all%20is%20well")
+    assert line.startswith("GET /x%0AINFO%20all%20is%20well 404 ")

@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from gpen_backend.network.generator import Generator
+from gpen_backend.weights.catalog import DEFAULT_MODEL, KNOWN_MODELS, RESTORERS, model_for
+
+FILES = [(model, file) for model in KNOWN_MODELS.values() for file in model.files]
+
+
+@pytest.mark.parametrize("model", KNOWN_MODELS.values(), ids=KNOWN_MODELS)
+def test_a_network_of_these_widths_has_as_many_parameters(model):
+    with torch.device("meta"):
+        generator = Generator(model.size, model.channel_multiplier, model.narrow)
+    assert sum(parameter.numel() for parameter in generator.parameters()) == model.parameters
+
+
+@pytest.mark.parametrize(("model", "file"), FILES, ids=lambda item: item.name)
+def test_every_file_is_fetched_over_an_encrypted_line_and_no_further_than_it_can_go(model, file):
+    remote = model.remote(file)
+    assert all(url.startswith("https://") for url in remote.urls)
+    assert remote.max_bytes >= 4 * model.parameters or file.size
+    assert file.name.endswith(file.format)
+    assert (file.sha256 is None) == (file.size is None)
+    if file.sha256 is not None:
+        assert len(bytes.fromhex(file.sha256)) == 32
+        # An export is its parameters and little more.
+        assert 4 * model.parameters < file.size < 4.1 * model.parameters
+
+
+@pytest.mark.parametrize("mirror", ["https://mirror.example/gpen", "https://mirror.example/gpen/"])
+def test_a_mirror_stands_in_for_every_address(mirror):
+    model = KNOWN_MODELS["gpen-bfr-1024"]
+    assert model.remote(model.files[0], mirror).urls == ("https://mirror.example/gpen/GPEN-BFR-1024.pth",)
+
+
+def test_no_two_files_share_a_name():
+    names = [name for _, file in FILES for name in (file.name, *file.aliases)]
+    assert len(names) == len(set(names))
+
+
+def test_each_task_has_a_model():
+    assert model_for("restore") == DEFAULT_MODEL in RESTORERS
+    assert model_for("colorize") == "gpen-colorization-1024"
+    assert model_for("inpaint") == "gpen-inpainting-1024"
