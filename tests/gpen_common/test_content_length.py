@@ -1,0 +1,15 @@
+"""A declared length over the limit is recognised, however many digits it has."""
+
+import pytest
+
+from gpen_common.content_length import exceeds
+
+
+@pytest.mark.parametrize("declared", ["11", "0011", "9" * 18, "9" * 10_000])
+def test_over_the_limit(declared):
+    assert exceeds(declared, 10)
+
+
+@pytest.mark.parametrize("declared", ["", "0", "10", "-11", "11.5", "eleven", "²"])
+def test_within_the_limit_or_not_a_length(declared):
+    assert not exceeds(declared, 10)
