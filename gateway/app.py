@@ -25,6 +25,7 @@ from gateway.service.keys import KeyRing
 from gateway.service.metrics import Metrics
 from gateway.service.middleware import BodyLimit, RequestId, SecurityHeaders
 from gateway.service.problem import OnlyProblems, install_problem_handlers
+from gateway.service.server import Draining
 from gateway.service.traffic import Traffic
 from gateway.settings import Settings
 from gpen_common.tracing import Traced, tracing
@@ -69,6 +70,7 @@ def create_app(
         # A redirect would be an answer that is neither a success nor a problem document.
         redirect_slashes=False,
     )
+    app.state.draining = Draining()
     # Routes are tried in their order, and most requests want the first.
     for routes in (enhance, preprocess, batch, models, metrics):
         app.include_router(routes.router, **(_keyed() if keyring else {}))

@@ -32,6 +32,20 @@ _ARRIVING_S = 0.3
 _UNWINDING_S = 3.0
 
 
+class Draining:
+    """Whether the process is shutting down. `app.state.draining` holds it for the whole life of an app."""
+
+    def __init__(self) -> None:
+        self.active = False
+
+    def begin(self) -> None:
+        """Mark the process as shutting down: readiness is off and open requests are finished."""
+        self.active = True
+
+    def __bool__(self) -> bool:
+        return self.active
+
+
 class DrainingServer(uvicorn.Server):
     """A server that tells before it goes.
 
@@ -55,9 +69,10 @@ class DrainingServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begins to drain, or stops at once."""
-        draining = getattr(self._app.state, "draining", False)
-        self._app.state.draining = True
-        if sig != signal.SIGTERM or draining or self._loop is None or not self._drain_s:
+        draining: Draining = self._app.state.draining
+        already_draining = draining.active
+        draining.begin()
+        if sig != signal.SIGTERM or already_draining or self._loop is None or not self._drain_s:
             super().handle_exit(sig, frame)
             return
         self._loop.call_soon_threadsafe(self._drain)

@@ -432,7 +432,7 @@ async def test_a_process_that_stops_ends_the_batch_in_order(echo_backend, fixed_
     app = create_app(chosen, finder=fixed_finder(), transport=httpx.MockTransport(backend))
 
     async def stopping(request: httpx.Request) -> httpx.Response:
-        app.state.draining = True
+        app.state.draining.begin()
         await asyncio.sleep(0.01)
         return await backend._echo(request)
 
