@@ -18,7 +18,7 @@ from gateway.api.openapi.operations import error_responses
 from gateway.api.routes import batch, docs, enhance, health, metrics, models, page, preprocess
 from gateway.errors import MissingKey, RateExceeded, RevokedKey
 from gateway.faces import FaceFinder
-from gateway.runtime import running
+from gateway.runtime import run_gateway
 from gateway.service.access import Access
 from gateway.service.cors import Cors
 from gateway.service.keys import KeyRing
@@ -55,7 +55,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(chosen, finder, transport, counted, traces) as gateway:
+        async with run_gateway(chosen, finder, transport, counted, traces) as gateway:
             app.state.gateway = gateway
             yield
 
@@ -94,7 +94,7 @@ def create_app(
     app.add_middleware(
         BodyLimit,
         max_bytes=chosen.limits.max_body_bytes,
-        own={batch.PATH: chosen.batch.batch_max_bytes},
+        by_path={batch.PATH: chosen.batch.batch_max_bytes},
     )
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Traffic, metrics=counted, routes=_paths())

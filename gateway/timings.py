@@ -2,47 +2,59 @@
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 
-# A backend names stages of its own: no answer's head may grow by them without bound.
+# A backend names stages of its own: bounds for the length of the header.
 _MAX_STAGES, _MAX_NAME = 32, 40
 
 
 class Timings:
-    """Milliseconds by stage, in the order in which the stages ran."""
+    """The clock of one request: milliseconds by stage, in the order in which the stages began, and in total.
+
+    The clock starts when the object is made. Stages do not nest: they add up to the total. Those of a
+    backend are details of one stage, told apart by a prefix.
+    """
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
-        self.stages_ms: dict[str, float] = {}
+        self._stages_ms: dict[str, float] = {}
+        self._total_ms: float | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Adds the time its block takes to stage `name`."""
+        """Add the time of the block to stage `name`."""
         started = time.perf_counter()
         try:
             yield
         finally:
             self.add(name, (time.perf_counter() - started) * 1000)
 
+    def begin_wait(self) -> Callable[[], None]:
+        """Begin to wait for a thread. Call the result where the wait ends: the time counts as stage
+        `queue`."""
+        began = time.perf_counter()
+        return lambda: self.add("queue", (time.perf_counter() - began) * 1000)
+
     def add(self, name: str, milliseconds: float) -> None:
-        """Adds to stage `name`."""
-        self.stages_ms[name] = self.stages_ms.get(name, 0.0) + milliseconds
+        """Add `milliseconds` to stage `name`."""
+        self._stages_ms[name] = self._stages_ms.get(name, 0.0) + milliseconds
 
-    def add_all(self, whose: str, stages_ms: Mapping[str, float]) -> None:
-        """Adds stages that somebody else has measured, each named `whose` and its own name."""
+    def add_all(self, prefix: str, stages_ms: Mapping[str, float]) -> None:
+        """Add stages measured elsewhere, each under `prefix`_name."""
         for name, milliseconds in stages_ms.items():
-            self.add(f"{whose}_{name}", milliseconds)
+            self.add(f"{prefix}_{name}", milliseconds)
 
-    def with_total(self) -> dict[str, float]:
-        """The stages and `total`, since this object was made; rounded to microseconds."""
-        total = (time.perf_counter() - self._started) * 1000
-        return {name: round(value, 3) for name, value in {**self.stages_ms, "total": total}.items()}
+    def finish(self) -> dict[str, float]:
+        """Stop the clock, once, and return the stages and `total`, rounded to microseconds."""
+        if self._total_ms is None:
+            self._total_ms = (time.perf_counter() - self._started) * 1000
+        return {name: round(value, 3) for name, value in {**self._stages_ms, "total": self._total_ms}.items()}
 
 
-def server_timing(stages_ms: dict[str, float]) -> str:
-    """`stages_ms` as the value of a Server-Timing header (W3C Server Timing)."""
+def server_timing(stages_ms: Mapping[str, float]) -> str:
+    """Return `stages_ms` as the value of a Server-Timing header (W3C Server Timing)."""
     return ", ".join(
         f"{_token(name)};dur={value:.1f}" for name, value in islice(stages_ms.items(), _MAX_STAGES)
     )

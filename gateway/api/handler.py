@@ -1,76 +1,86 @@
-"""From a request to its work: admitted, read, checked, and done before the deadline."""
+"""The road of a picture request: every step in order, from admission to the response.
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import TypeVar
+The steps between taking a worker and encoding are those of `gateway.pipeline`.
+"""
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
+from starlette.responses import Response
 
-from gateway.api.upload import Upload, read_upload
-from gateway.errors import CallerLeft, ImageUrlOff, NotReady, SlowUpload
-from gateway.params import PreprocessParams
+from gateway.api.connection import cancel_on_disconnect
+from gateway.api.negotiation import accepted, lists, lists_any
+from gateway.api.request_reader import read_request
+from gateway.api.responses import (
+    enhance_etag,
+    respond_article,
+    respond_enhanced,
+    respond_not_modified,
+    respond_preprocessed,
+)
+from gateway.params import EnhanceParams, PreprocessParams
+from gateway.pipeline.picture_request import PictureRequest
+from gateway.pipeline.result import Result
 from gateway.runtime import Gateway
-from gateway.service.access import caller_of
+from gateway.schemas.reports import EnhanceReport, PreprocessReport
 
-Params = TypeVar("Params", bound=PreprocessParams)
-T = TypeVar("T")
-
-
-async def take_in(
-    request: Request,
-    gateway: Gateway,
-    model: type[Params],
-    work: Callable[[bytes, Params, float], Awaitable[T]],
-    defaults: dict[str, str] | None = None,
-) -> T:
-    """The result of `work(picture, parameters, deadline)` for the upload of `request`.
-
-    model: what the parameters must be. defaults: parameters that hold unless the caller says otherwise.
-    deadline: on time.monotonic's clock, seconds; it counts from the moment the upload is complete.
-    Raises GatewayError.
-    """
-    with _unless_cut_off(request), gateway.admission.ticket() as ticket:
-        upload = await _read(request, gateway)
-        params = replace(upload, fields={**(defaults or {}), **upload.fields}).params(model)
-        most = gateway.settings.upstream.timeout_s
-        deadline = time.monotonic() + min(params.timeout_s or most, most)
-        picture = upload.data
-        if upload.image_url is not None:
-            fetching = _fetch(request, gateway, upload.image_url, deadline)
-            picture = await ticket.watch(request, fetching, deadline)
-        return await ticket.run(request, lambda: work(picture, params, deadline), deadline)
+# The article's recipe, for what the client does not set.
+_ARTICLE_DEFAULTS = {"clahe": "always", "exposure": "off"}
 
 
-@contextmanager
-def _unless_cut_off(request: Request) -> Iterator[None]:
-    """Raises NotReady where a server that stops cancels the request, for its grace is over."""
-    try:
-        yield
-    except asyncio.CancelledError as error:
-        if not getattr(request.app.state, "draining", False):
-            raise
-        raise NotReady("this process had to stop before the answer was ready; send it again") from error
+async def enhance(request: Request, gateway: Gateway) -> Response:
+    """Answer POST /v1/enhance."""
+    wanted, if_none_match = accepted(request.headers.get("accept")), request.headers.get("if-none-match")
+    with gateway.admission.upload():  # admit
+        asked = await read_request(request, gateway, EnhanceParams, wanted)  # read
+    async with asked.until_deadline(), cancel_on_disconnect(request):
+        with asked.timings.stage("model"):  # choose the model
+            asked.model = await gateway.models.choose(asked.params.model, asked.params.task)
+        with asked.timings.stage("key"):  # compute the key
+            asked.key = gateway.enhancer.key(asked)
+        etag = enhance_etag(asked.key, wanted)
+        if lists(if_none_match, etag):  # answer 304
+            return respond_not_modified(asked, etag)
+        result = await gateway.enhancer.look_up(asked)  # look in the cache
+        if result is None:
+            # join an identical request in flight; else take a worker, decode, find faces, standardise, link,
+            # forward, encode, store
+            result = await gateway.enhancer.make(asked)
+        elif lists_any(if_none_match):
+            return respond_not_modified(asked, etag)
+    return await respond_enhanced(result, etag, wanted, gateway.threads)  # respond
 
 
-async def _fetch(request: Request, gateway: Gateway, url: str, deadline: float) -> bytes:
-    if gateway.fetcher is None:
-        raise ImageUrlOff("`image_url` is off here (GATEWAY_IMAGE_URL); send the picture itself as `image`")
-    most = gateway.settings.limits.max_body_bytes
-    caller = caller_of(request.scope)
-    if caller and caller.max_body_bytes:
-        most = min(most, caller.max_body_bytes)
-    return await gateway.fetcher.fetch(url, most, deadline)
+async def preprocess(request: Request, gateway: Gateway) -> Response:
+    """Answer POST /v1/preprocess."""
+    wanted = accepted(request.headers.get("accept"))
+    with gateway.admission.upload():
+        asked = await read_request(request, gateway, PreprocessParams, wanted)
+    result = await _preprocess(request, gateway, asked)
+    return await respond_preprocessed(result, wanted, gateway.threads)
 
 
-async def _read(request: Request, gateway: Gateway) -> Upload:
-    allowed = gateway.settings.limits.upload_timeout_s
-    try:
-        async with asyncio.timeout(allowed):
-            return await read_upload(request)
-    except TimeoutError as error:
-        raise SlowUpload(f"the body did not arrive within {allowed:g} seconds; send a smaller one") from error
-    except ClientDisconnect as error:
-        raise CallerLeft("the caller left before the upload was complete") from error
+async def preprocess_article(request: Request, gateway: Gateway) -> Response:
+    """Answer POST /preprocess, the article's form: PNG in base64."""
+    with gateway.admission.upload():
+        asked = await read_request(
+            request, gateway, PreprocessParams, accepted("application/json"), _ARTICLE_DEFAULTS
+        )
+    asked.params = asked.params.model_copy(update={"format": "png"})
+    return respond_article(await _preprocess(request, gateway, asked))
+
+
+async def enhance_file(asked: PictureRequest[EnhanceParams], gateway: Gateway) -> Result[EnhanceReport]:
+    """Enhance one file of POST /v1/batch: the same road without a connection of its own."""
+    with asked.timings.stage("model"):
+        asked.model = await gateway.models.choose(asked.params.model, asked.params.task)
+    with asked.timings.stage("key"):
+        asked.key = gateway.enhancer.key(asked)
+    return await gateway.enhancer.look_up(asked) or await gateway.enhancer.make(asked)
+
+
+async def _preprocess(
+    request: Request, gateway: Gateway, asked: PictureRequest[PreprocessParams]
+) -> Result[PreprocessReport]:
+    async with asked.until_deadline(), cancel_on_disconnect(request):
+        with asked.timings.stage("key"):
+            asked.key = gateway.preprocessor.key(asked)
+        return await gateway.preprocessor.look_up(asked) or await gateway.preprocessor.make(asked)

@@ -1,4 +1,4 @@
-"""What a caller accepts (RFC 9110, section 12.5.1)."""
+"""Content negotiation: the Accept header (RFC 9110, section 12.5.1) and If-None-Match."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,16 +11,17 @@ _FORMATS = {f"image/{name}": name for name in get_args(OutputFormat)}
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """json: the caller wants JSON. output_format: the encoding of pictures it prefers, or None for any."""
+    """json: the client wants JSON. output_format: the encoding of pictures that it prefers, or None for
+    any."""
 
     json: bool
     output_format: OutputFormat | None
 
 
 def accepted(header: str | None) -> Accepted:
-    """The first of our media types that `header`, an Accept header, prefers.
+    """Return what the Accept `header` prefers among the media types that the gateway has.
 
-    A caller who accepts nothing of ours gets what it would get without the header, as the standard allows.
+    A client that accepts none of them gets the default, as the standard allows.
     """
     for media_range in _by_preference(header or "*/*"):
         if media_range == "application/json":
@@ -33,7 +34,7 @@ def accepted(header: str | None) -> Accepted:
 
 
 def preferred(header: str | None, offered: Sequence[str]) -> str:
-    """The one of the media types `offered` that `header`, an Accept header, prefers; the first by default."""
+    """Return the media type in `offered` that the Accept `header` prefers; the first by default."""
     for media_range in _by_preference(header or "*/*"):
         if media_range in offered:
             return media_range
@@ -42,12 +43,18 @@ def preferred(header: str | None, offered: Sequence[str]) -> str:
     return offered[0]
 
 
-def is_known(etag: str, if_none_match: str | None) -> bool:
-    """Whether `if_none_match`, the header, names `etag` by weak comparison (RFC 9110, section 13.1.2)."""
-    if if_none_match is None:
-        return False
-    known = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
-    return "*" in known or etag.removeprefix("W/") in known
+def lists(if_none_match: str | None, etag: str) -> bool:
+    """Return whether the If-None-Match header lists `etag`, by weak comparison (RFC 9110, section 13.1.2)."""
+    return etag.removeprefix("W/") in _tags(if_none_match)
+
+
+def lists_any(if_none_match: str | None) -> bool:
+    """Return whether the If-None-Match header is `*`: any result that exists (RFC 9110, section 13.1.2)."""
+    return "*" in _tags(if_none_match)
+
+
+def _tags(if_none_match: str | None) -> list[str]:
+    return [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
 
 
 def _by_preference(header: str) -> list[str]:

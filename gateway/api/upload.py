@@ -1,4 +1,4 @@
-"""What a request brings: a picture and parameters, in any of three shapes."""
+"""The upload of a request: a picture and parameters, in any of three forms."""
 
 import asyncio
 import base64
@@ -19,16 +19,16 @@ from gpen_common.threads import off_loop
 
 Params = TypeVar("Params", bound=BaseModel)
 
-# Every parameter there is, twice over.
+# Twice the number of parameters.
 _MAX_FIELDS = 64
 _MAX_FILES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """data: the picture's bytes. fields: parameters as they came, strings or JSON values.
+    """data: the picture's bytes. fields: unchecked parameters, strings or JSON values.
 
-    image_url: where the picture is, in place of data.
+    image_url: the picture's address, where there is no data.
     """
 
     data: bytes
@@ -36,7 +36,7 @@ class Upload:
     image_url: str | None = None
 
     def params(self, model: type[Params]) -> Params:
-        """The parameters, checked. Raises InvalidParameters, which lists every one that is wrong."""
+        """Return the checked parameters. Raises InvalidParameters, which lists every invalid one."""
         try:
             return model.model_validate(self.fields)
         except ValidationError as error:
@@ -44,22 +44,23 @@ class Upload:
 
 
 async def read_upload(request: Request) -> Upload:
-    """The upload of `request`: multipart with a file `image`, JSON with base64 in it, or the bare picture.
+    """Read the upload of `request`: multipart with a file `image`, JSON with base64 in it, or the bare
+    picture.
 
-    Query parameters count in all three; a field of the body with the same name wins.
-    Raises MissingPicture, MalformedRequest, and whatever the body's limits raise.
+    Query parameters count in all three forms; a field of the body with the same name wins.
+    Raises MissingPicture, MalformedRequest, and TooLarge of the body's limits.
     """
     query: dict[str, Any] = dict(request.query_params)
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "multipart/form-data":
         upload = await _from_multipart(request, query)
     elif content_type == "application/json" or content_type.endswith("+json"):
-        # Parsing and decoding a large body takes a tenth of a second: not on the event loop, nor behind other
-        # requests' pixels, for the upload's time is running.
-        upload = await asyncio.to_thread(_from_json, await request.body(), query)
+        # Parsing and decoding a large body takes a tenth of a second: off the event loop, and on another
+        # thread than pixels, because the upload's timeout is running.
+        upload = await asyncio.to_thread(_from_json, await _read_body(request), query)
     else:
-        upload = Upload(await request.body(), query)
-    upload = _with_url(upload)
+        upload = Upload(await _read_body(request), query)
+    upload = _take_url(upload)
     if not upload.data and upload.image_url is None:
         raise MissingPicture(
             "send a picture: a multipart file named `image`, an image body, or JSON with base64 in `image`"
@@ -68,35 +69,43 @@ async def read_upload(request: Request) -> Upload:
 
 
 def invalid_parameters(error: ValidationError, model: type[BaseModel]) -> InvalidParameters:
-    """What `error` means to a caller: each wrong parameter and why."""
-    wrong = [_explained(detail, model) for detail in error.errors(include_url=False, include_context=False)]
+    """Return the error that names each invalid parameter of `error` and the reason."""
+    wrong = [_explain(detail, model) for detail in error.errors(include_url=False, include_context=False)]
     problem = InvalidParameters("; ".join(f"{item['parameter']}: {item['message']}" for item in wrong))
     problem.errors = wrong
     return problem
 
 
-def _with_url(upload: Upload) -> Upload:
-    """`upload` with the field `image_url`, where there is one, taken out of the parameters."""
+async def _read_body(request: Request) -> bytes:
+    # Not request.body(), which would keep the bytes for as long as the request lives.
+    return b"".join([chunk async for chunk in request.stream()])
+
+
+def _take_url(upload: Upload) -> Upload:
+    """Move the field `image_url`, where there is one, out of the parameters."""
     fields = dict(upload.fields)
-    # A form sends its empty fields, too.
+    # Forms send their empty fields, too.
     url = fields.pop("image_url", None) or None
-    why = "must be a string" if url and not isinstance(url, str) else "send it or `image`, not both"
+    reason = "must be a string" if url and not isinstance(url, str) else "send it or `image`, not both"
     if url and (upload.data or not isinstance(url, str)):
-        problem = InvalidParameters(f"image_url: {why}")
-        problem.errors = [{"parameter": "image_url", "message": why}]
-        raise problem
+        error = InvalidParameters(f"image_url: {reason}")
+        error.errors = [{"parameter": "image_url", "message": reason}]
+        raise error
     return Upload(upload.data, fields, url)
 
 
-def _explained(detail: Any, model: type[BaseModel]) -> dict[str, str]:  # noqa: ANN401
+def _explain(detail: Any, model: type[BaseModel]) -> dict[str, str]:  # noqa: ANN401
     name = ".".join(str(part) for part in detail["loc"]) or "body"
     if detail["type"] == "extra_forbidden":
-        return {"parameter": name, "message": f"unknown; the parameters are {', '.join(model.model_fields)}"}
+        return {
+            "parameter": name,
+            "message": f"unknown parameter; the parameters are {', '.join(model.model_fields)}",
+        }
     return {"parameter": name, "message": detail["msg"]}
 
 
 class _InMemory(MultiPartParser):
-    """Keeps files where they arrive: the body's limit bounds them, and a disk would take as long again."""
+    """Keeps files in memory, where the body's limit bounds them: a temporary file would double the time."""
 
     spool_max_size = 0
 
@@ -119,7 +128,7 @@ async def _from_form(form: FormData, query: dict[str, Any]) -> Upload:
     fields = {name: value for name, value in form.multi_items() if name != "image"}
     for name, value in fields.items():
         if isinstance(value, UploadFile):
-            raise MalformedRequest(f"the part {name!r} is a file; only `image` may be one")
+            raise MalformedRequest(f"the part {name!r} is a file; only the part `image` may be a file")
     if image is None:
         return Upload(b"", {**query, **fields})
     if not isinstance(image, UploadFile):
@@ -134,12 +143,12 @@ def _from_json(body: bytes, query: dict[str, Any]) -> Upload:
     except ValueError as error:
         raise MalformedRequest(f"the body is not JSON: {error}") from error
     if not isinstance(fields, dict):
-        raise MalformedRequest("the body must be a JSON object with base64 in `image`")
+        raise MalformedRequest("the body must be a JSON object with the picture in base64 as `image`")
     image = fields.pop("image", "")
     if not isinstance(image, str):
         raise MalformedRequest("`image` must be a string of base64")
     try:
-        # Browsers write `data:image/jpeg;base64,` in front.
+        # Browsers prefix it with `data:image/jpeg;base64,`.
         encoded = image.partition(",")[2] if image.startswith("data:") else image
         data = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:

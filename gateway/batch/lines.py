@@ -12,8 +12,9 @@ from typing import Protocol
 from gateway.batch.entries import Entry
 from gateway.batch.schemas import BatchEnd, BatchFailure, BatchFile, BatchPicture, BatchSummary
 from gateway.imaging.filenames import suffix_for
-from gateway.pipeline.result import Enhanced
-from gateway.schemas.reports import Problem
+from gateway.pipeline.result import Result
+from gateway.schemas.problem import Problem
+from gateway.schemas.reports import EnhanceReport
 
 NDJSON = "application/x-ndjson"
 ZIP = "application/zip"
@@ -29,7 +30,7 @@ class Outcome:
     """What became of an entry: a picture, or a problem."""
 
     entry: Entry
-    result: Enhanced | Problem
+    result: Result[EnhanceReport] | Problem
 
 
 class Answer(Protocol):
@@ -60,7 +61,7 @@ class NdjsonAnswer:
                 name=outcome.entry.name,
                 image_base64=base64.b64encode(enhanced.image).decode(),
                 media_type=f"image/{enhanced.output_format}",
-                report=enhanced.tell(),
+                report=enhanced.report,
             )
         )
 
@@ -99,7 +100,7 @@ class ZipAnswer:
                     name=entry.name,
                     file=file,
                     media_type=f"image/{enhanced.output_format}",
-                    report=enhanced.tell(),
+                    report=enhanced.report,
                 )
             )
         )

@@ -4,7 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from gateway.schemas.reports import EnhanceReport, Problem, Schema
+from gateway.schemas.problem import Problem
+from gateway.schemas.reports import EnhanceReport
+from gateway.schemas.schema import Schema
 
 
 class BatchPicture(Schema):

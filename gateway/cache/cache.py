@@ -1,95 +1,108 @@
-"""The cache as requests see it: tiers, the nearest first."""
+"""The cache that requests use: tiers of storage, the fastest first."""
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
 
-from gateway.cache.entry import Entry
+from gateway.cache.entry import Corrupt, Entry
 from gateway.cache.store import Store
 
 logger = logging.getLogger(__name__)
 
-_MOST_UNWRITTEN = 32
-# By then an answer is on its way, which would have shared the processors with what is kept of it, seconds.
-_BEHIND_S = 0.05
+CacheEvent: TypeAlias = Callable[[str, Literal["hit", "miss", "damaged", "written"]], None]
+"""Called with the name of a tier and what happened there; metrics count it."""
+
+# Entries that wait to be written; further ones stay in the first tier only.
+_MAX_PENDING = 32
+# Delay before writing to slower tiers, seconds, so that the write does not compete with the response for CPU.
+_WRITE_DELAY_S = 0.05
 
 
 class Cache:
-    """Stores in tiers, the quickest first; none at all is a cache that is off."""
+    """Write-behind cache over `tiers`. Without tiers the cache is off.
 
-    def __init__(self, tiers: Sequence[Store[Entry]]) -> None:
+    on_event: called for every read and write of a tier. Used on one event loop.
+    """
+
+    def __init__(
+        self, tiers: Sequence[Store[Entry]], on_event: CacheEvent = lambda tier, event: None
+    ) -> None:
         self._tiers = tuple(tiers)
-        self._unwritten: dict[str, Entry] = {}
-        self._writing: set[asyncio.Task[None]] = set()
+        self._on_event = on_event
+        self._pending: dict[str, Entry] = {}
+        self._writes: set[asyncio.Task[None]] = set()
 
     @property
     def on(self) -> bool:
-        """Whether anything is kept."""
+        """Whether the cache has any tier."""
         return bool(self._tiers)
 
-    async def first(self, keys: Sequence[str]) -> tuple[str, Entry] | None:
-        """The first of `keys` that has an entry in any tier, and that."""
-        best: tuple[str, Entry] | None = None
-        for place, tier in enumerate(self._tiers):
-            # A farther tier may have what is wanted more, and need not be asked for what is wanted less.
-            if not (wanted := keys[: keys.index(best[0])] if best else keys):
-                break
-            if (found := await tier.first(wanted)) is None:
-                continue
-            for nearer in self._tiers[:place]:
-                await nearer.put(*found)
-            best = found
-        return best
-
     async def get(self, key: str) -> Entry | None:
-        """The entry of `key`, or None."""
-        found = await self.first((key,))
-        return None if found is None else found[1]
+        """Return the entry of `key` from the fastest tier that has it, and copy it to the tiers before
+        that."""
+        for place, tier in enumerate(self._tiers):
+            if (entry := await self._read(tier, key)) is not None:
+                for faster in self._tiers[:place]:
+                    await self._write(faster, key, entry)
+                return entry
+        return None
 
     async def put(self, key: str, entry: Entry) -> None:
-        """Keeps `entry` under `key`: in the nearest tier at once, in the others a little later.
+        """Write `entry` to the first tier now, and schedule the write to the others.
 
-        A head that is made `Later` is made by then.
+        An entry is dropped from the schedule where too many wait: a slow tier costs cache hits, not memory.
         """
         if not self._tiers:
             return
-        await self._tiers[0].put(key, entry)
-        # Of several requests that made the same at once, one keeps it. A medium that does not keep up costs
-        # entries, not memory, nor what their heads are to be made of.
-        if key in self._unwritten or len(self._unwritten) + len(self._writing) >= _MOST_UNWRITTEN:
-            dict(entry.head)
-            return
-        self._unwritten[key] = entry
-        asyncio.get_running_loop().call_later(_BEHIND_S, self._write, key)
+        await self._write(self._tiers[0], key, entry)
+        if key not in self._pending and len(self._pending) + len(self._writes) < _MAX_PENDING:
+            self._pending[key] = entry
+            asyncio.get_running_loop().call_later(_WRITE_DELAY_S, self._write_behind, key)
 
-    async def settled(self) -> None:
-        """Waits until every tier has what was put."""
-        for key in tuple(self._unwritten):
-            self._write(key)
-        while self._writing:
-            await asyncio.wait(self._writing)
-
-    def _write(self, key: str) -> None:
-        """Begins to write an entry to the farther tiers, unless that has begun."""
-        if (entry := self._unwritten.pop(key, None)) is None:
-            return
-        task = asyncio.create_task(self._put_far(key, entry))
-        self._writing.add(task)
-        task.add_done_callback(self._written)
-
-    async def _put_far(self, key: str, entry: Entry) -> None:
-        dict(entry.head)
-        for tier in self._tiers[1:]:
-            await tier.put(key, entry)
-
-    def _written(self, task: asyncio.Task[None]) -> None:
-        """Stores raise nothing: what `task` did raise is a defect, and nobody else would hear of it."""
-        self._writing.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            logger.error("an entry was not kept", exc_info=error)
+    async def flush(self) -> None:
+        """Write everything that is scheduled, and wait for it."""
+        for key in tuple(self._pending):
+            self._write_behind(key)
+        while self._writes:
+            await asyncio.wait(self._writes)
 
     async def close(self) -> None:
-        """Writes what is left to write and lets go of all media."""
-        await self.settled()
+        """Flush, and close every tier."""
+        await self.flush()
         for tier in self._tiers:
             await tier.close()
+
+    async def _read(self, tier: Store[Entry], key: str) -> Entry | None:
+        try:
+            entry = await tier.get(key)
+        except Corrupt as error:
+            logger.warning("dropped a damaged entry from the %s cache: %s", tier.name, error)
+            self._on_event(tier.name, "hit")
+            self._on_event(tier.name, "damaged")
+            await tier.drop(key)
+            return None
+        self._on_event(tier.name, "miss" if entry is None else "hit")
+        return entry
+
+    async def _write(self, tier: Store[Entry], key: str, entry: Entry) -> None:
+        await tier.put(key, entry)
+        self._on_event(tier.name, "written")
+
+    def _write_behind(self, key: str) -> None:
+        """Start writing a scheduled entry to all tiers but the first."""
+        if (entry := self._pending.pop(key, None)) is None:
+            return
+        task = asyncio.create_task(self._write_slower_tiers(key, entry))
+        self._writes.add(task)
+        task.add_done_callback(self._finish_write)
+
+    async def _write_slower_tiers(self, key: str, entry: Entry) -> None:
+        for tier in self._tiers[1:]:
+            await self._write(tier, key, entry)
+
+    def _finish_write(self, task: "asyncio.Task[None]") -> None:
+        self._writes.discard(task)
+        # Stores log their medium's failures themselves: an exception here is a defect.
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("an entry was not written to the cache", exc_info=error)

@@ -1,10 +1,9 @@
-"""Entries as files, shared by every process that is given the folder."""
+"""The disk tier: one file an entry, shared by every process that uses the folder."""
 
 import asyncio
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,17 +12,17 @@ from gpen_common.threads import Threads
 
 logger = logging.getLogger(__name__)
 
-# Room is made down to this share of the limit, so that it is not made again for every entry.
+# Eviction goes on down to this share of the limit, so that the next write does not evict again.
 _SHARE_LEFT = 0.9
-# The folder is measured anew after this share of the limit has been written.
+# The folder is measured again after this share of the limit has been written.
 _SHARE_UNMEASURED = 0.05
 
 
 class DiskStore(Store[bytes]):
-    """Keeps at most about `max_bytes` of entries in `folder`; those that were not read for longest go first.
+    """Keeps about `max_bytes` of entries in `folder`, evicted least recently read first.
 
-    An entry appears whole or not at all, whoever else writes it. Files are readable by their owner only.
-    What the disk refuses is logged and costs the entry, not the request.
+    Writes are atomic, also between processes. Files are readable by their owner only. A disk error is logged
+    and loses the entry; the request goes on.
     """
 
     name = "disk"
@@ -32,32 +31,29 @@ class DiskStore(Store[bytes]):
         self._folder = folder
         self._max_bytes = max_bytes
         self._unmeasured = max_bytes
-        # Whoever asks for an entry does not wait until others are written.
+        # Reads have a thread of their own, so that they do not queue behind writes.
         self._reading, self._writing = Threads(1, "cache-read"), Threads(1, "cache-write")
 
-    async def first(self, keys: Sequence[str]) -> tuple[str, bytes] | None:
-        """The first of `keys` that has an entry, and that."""
-        return await self._reading.run(self._read_first, keys)
+    async def get(self, key: str) -> bytes | None:
+        """Return the entry of `key`, or None."""
+        return await self._reading.run(self._read, key)
 
     async def put(self, key: str, entry: bytes) -> None:
-        """Keeps `entry`, unless it alone is larger than all there may be."""
+        """Store `entry`, unless it is larger than the whole tier."""
         if len(entry) <= self._max_bytes:
             await self._writing.run(self._write, key, entry)
 
     async def drop(self, key: str) -> None:
-        """Removes the entry of `key`."""
+        """Remove the entry of `key`."""
         await self._writing.run(self._remove, key)
 
     async def close(self) -> None:
-        """Ends the store's threads; the files stay."""
+        """End the threads; the files stay."""
         for threads in (self._reading, self._writing):
             await asyncio.to_thread(threads.close)
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / key
-
-    def _read_first(self, keys: Sequence[str]) -> tuple[str, bytes] | None:
-        return next(((key, entry) for key in keys if (entry := self._read(key)) is not None), None)
 
     def _read(self, key: str) -> bytes | None:
         path = self._path(key)
@@ -65,8 +61,8 @@ class DiskStore(Store[bytes]):
             entry = path.read_bytes()
         except OSError:
             return None
-        # The time of reading decides who goes; file systems often do not record it themselves. Where the
-        # folder is for reading only, whoever writes to it decides.
+        # Eviction goes by modification time: most file systems do not record the time of reading. In a
+        # read-only folder the process that writes to it evicts.
         with suppress(OSError):
             os.utime(path)
         return entry
@@ -75,7 +71,7 @@ class DiskStore(Store[bytes]):
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._make_room(len(entry))
+            self._evict(len(entry))
             with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as partial:
                 try:
                     partial.write(entry)
@@ -92,7 +88,7 @@ class DiskStore(Store[bytes]):
         except OSError as error:
             logger.warning("the cache cannot remove from %s: %s", self._folder, error)
 
-    def _make_room(self, size: int) -> None:
+    def _evict(self, size: int) -> None:
         self._unmeasured += size
         if self._unmeasured < self._max_bytes * _SHARE_UNMEASURED:
             return

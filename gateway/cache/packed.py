@@ -1,48 +1,35 @@
-"""Entries in a medium that takes bytes, and may damage them."""
+"""Entries in a store of bytes."""
 
-import logging
-from collections.abc import Sequence
-
-from gateway.cache.digest import LONG
-from gateway.cache.entry import Corrupt, Entry, pack, unpack
+from gateway.cache.entry import Entry, pack, unpack
+from gateway.cache.key import LARGE_DIGEST
 from gateway.cache.store import Store
 from gpen_common.threads import off_loop
 
-logger = logging.getLogger(__name__)
-
 
 class Packed(Store[Entry]):
-    """A store of bytes as one of entries. What it damaged is dropped and is a miss."""
+    """A store of entries on top of a store of bytes that may damage them."""
 
     def __init__(self, store: Store[bytes]) -> None:
         self._store = store
 
     @property
     def name(self) -> str:
-        """The store's name."""
+        """Name of the store of bytes."""
         return self._store.name
 
-    async def first(self, keys: Sequence[str]) -> tuple[str, Entry] | None:
-        """The first of `keys` that has an entry that is whole, and that."""
-        found = await self._store.first(keys)
-        if found is None:
-            return None
-        key, packed = found
-        try:
-            return key, await off_loop(len(packed) > LONG, unpack, key, packed)
-        except Corrupt as error:
-            logger.warning("a damaged entry was dropped from the %s cache: %s", self.name, error)
-            await self._store.drop(key)
-            return await self.first(keys[keys.index(key) + 1 :])
+    async def get(self, key: str) -> Entry | None:
+        """Return the entry of `key`, or None. Raises Corrupt where its bytes are damaged."""
+        packed = await self._store.get(key)
+        return None if packed is None else await off_loop(len(packed) > LARGE_DIGEST, unpack, key, packed)
 
     async def put(self, key: str, entry: Entry) -> None:
-        """Keeps `entry` under `key`."""
-        await self._store.put(key, await off_loop(len(entry.body) > LONG, pack, key, entry))
+        """Store `entry` under `key`."""
+        await self._store.put(key, await off_loop(len(entry.body) > LARGE_DIGEST, pack, key, entry))
 
     async def drop(self, key: str) -> None:
-        """Removes the entry of `key`."""
+        """Remove the entry of `key`."""
         await self._store.drop(key)
 
     async def close(self) -> None:
-        """Lets go of the medium."""
+        """Close the store of bytes."""
         await self._store.close()

@@ -1,11 +1,9 @@
-"""Entries in Redis, shared by every gateway that is given its address."""
+"""The Redis tier, shared by every gateway with the same URL."""
 
 import asyncio
-import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -17,18 +15,17 @@ from gateway.cache.store import Store
 logger = logging.getLogger(__name__)
 
 _PREFIX = "gpen-gateway:"
-# A cache that takes longer saves nothing, seconds.
+# A slower cache saves no time, seconds.
 _TIMEOUT_S = 1.0
 _CONNECT_TIMEOUT_S = 0.5
-# A Redis that failed is left alone this long, so that it does not cost every request its timeout, seconds.
-_PAUSE_S = 5.0
+# Quiet period after a failure, seconds, so that not every request waits for the timeout.
+_QUIET_S = 5.0
 
 
 class RedisStore(Store[bytes]):
-    """Keeps entries for `ttl_s` seconds; how many is Redis's own business (`maxmemory`).
+    """Keeps entries for `ttl_s` seconds; Redis bounds their number itself (`maxmemory`).
 
-    A Redis that is away or hangs costs the entries, not the requests: it is logged and left alone for
-    seconds, in which everything is a miss.
+    A Redis that is down or hangs is logged and left alone for a quiet period, in which every read is a miss.
     """
 
     name = "redis"
@@ -38,43 +35,39 @@ class RedisStore(Store[bytes]):
             url,
             socket_timeout=_TIMEOUT_S,
             socket_connect_timeout=_CONNECT_TIMEOUT_S,
-            # By default it tries ten times, and waits in between.
+            # The default retries ten times with pauses.
             retry=Retry(NoBackoff(), 0),
         )
         self._ttl_s = ttl_s
-        self._away_until = 0.0
+        self._quiet_until = 0.0
 
-    async def first(self, keys: Sequence[str]) -> tuple[str, bytes] | None:
-        """The first of `keys` that has an entry, and that."""
-        # All in one question would also bring what is not wanted, which may be large.
-        for key in keys:
-            entry = await self._tried(functools.partial(self._redis.get, _PREFIX + key))
-            if isinstance(entry, bytes):
-                return key, entry
-        return None
+    async def get(self, key: str) -> bytes | None:
+        """Return the entry of `key`, or None."""
+        entry = await self._run(lambda: self._redis.get(_PREFIX + key))
+        return entry if isinstance(entry, bytes) else None
 
     async def put(self, key: str, entry: bytes) -> None:
-        """Keeps `entry`."""
-        await self._tried(lambda: self._redis.set(_PREFIX + key, entry, ex=self._ttl_s))
+        """Store `entry`."""
+        await self._run(lambda: self._redis.set(_PREFIX + key, entry, ex=self._ttl_s))
 
     async def drop(self, key: str) -> None:
-        """Removes the entry of `key`."""
-        await self._tried(lambda: self._redis.delete(_PREFIX + key))
+        """Remove the entry of `key`."""
+        await self._run(lambda: self._redis.delete(_PREFIX + key))
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._redis.aclose()
 
-    async def _tried(self, command: Callable[[], Awaitable[Any]]) -> object:
-        """What Redis answers to `command`, or None where it does not."""
-        if time.monotonic() < self._away_until:
+    async def _run(self, command: Callable[[], Awaitable[object]]) -> object:
+        """Return the reply to `command`, or None where Redis does not reply."""
+        if time.monotonic() < self._quiet_until:
             return None
         try:
-            # The client's own timeouts start anew with every byte.
+            # The client's own timeouts restart with every byte.
             async with asyncio.timeout(_TIMEOUT_S):
                 return await command()
         except (RedisError, OSError) as error:
-            self._away_until = time.monotonic() + _PAUSE_S
-            why = str(error) or f"no answer in {_TIMEOUT_S:g} s"
-            logger.warning("the cache in Redis is left alone for %g s: %s", _PAUSE_S, why)
+            self._quiet_until = time.monotonic() + _QUIET_S
+            reason = str(error) or f"no reply within {_TIMEOUT_S:g} s"
+            logger.warning("the Redis cache is not used for %g s: %s", _QUIET_S, reason)
             return None

@@ -1,106 +1,123 @@
-"""A whole photo: every face restored in a window of its own, everything else as it was."""
+"""`output=photo`: the whole photo, each face restored in a window cut around it, and pasted back."""
 
 import asyncio
-from dataclasses import dataclass
 
-from gateway.errors import HeadTurned, NoFace
+from gateway.errors import HeadTurned, InvalidParameters, NoFace
 from gateway.faces import Face, FaceFinder
-from gateway.imaging.photo import Photo
-from gateway.linkage.rules import YAW_END, AppliedRule, link
+from gateway.imaging.original import LONGEST_WEBP, encode_photo
+from gateway.imaging.photo import OutputFormat, Photo, PixelLimits, decode
+from gateway.linkage.rules import YAW_END, link
 from gateway.params import EnhanceParams
 from gateway.pipeline.compose import RestoredWindow, compose_photo
+from gateway.pipeline.enhanced_photo import EnhancedPhoto, LeftAlone
+from gateway.pipeline.picture_request import PictureRequest
+from gateway.pipeline.report import report_photo
+from gateway.pipeline.result import Result
+from gateway.pipeline.standardiser import own_format
+from gateway.schemas.reports import EnhanceReport
 from gateway.standardise.portrait import YAW_LIMIT
 from gateway.standardise.window import Window, cut_window
-from gateway.timings import Timings
 from gateway.upstream.backend import Backend
 from gpen_common.tasks import gathered
 from gpen_common.threads import Threads
-from gpen_common.types import Pixels, Restored, RestoreParams
+from gpen_common.types import Restored, RestoreParams
 
-# Under this distance between the eyes, px, a network invents a face rather than restores one.
+# Below this distance between the eyes, px, a network invents a face instead of restoring it.
 _MIN_INTEROCULAR = 12.0
-# One photo's faces must not fill the backend's queue before anybody else's.
-_AT_ONCE = 8
-# What concerns the picture as a whole, and is therefore not asked of the windows.
+# Windows sent at once, so that one photo does not fill the backend's queue.
+_MAX_CONCURRENT_WINDOWS = 8
+# Adjustments of the whole picture, switched off for the windows.
 _NO_ADJUSTMENTS = {
     "denoise": 0.0, "sharpen": 0.0, "brightness": 0.0, "contrast": 0.0, "detail_enhance": False,
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class LeftAlone:
-    """A face that was not restored, and why."""
+class PhotoEnhancer:
+    """Enhances whole photos: decode, find faces, cut windows, link, forward, compose, encode."""
 
-    face: Face
-    reason: str
+    def __init__(self, finder: FaceFinder, threads: Threads, limits: PixelLimits) -> None:
+        self._finder = finder
+        self._threads = threads
+        self._limits = limits
 
+    async def enhance(self, asked: PictureRequest[EnhanceParams], backend: Backend) -> Result[EnhanceReport]:
+        """Return `asked.picture` with its faces restored. Raises GatewayError."""
+        params, timings = asked.params, asked.timings
+        with timings.stage("decode"):
+            photo = await self._threads.run(decode, asked.picture.data, self._limits)
+        output_format = params.format or asked.accepted or own_format(photo)
+        _check_output_size(photo, params.upscale, output_format, self._limits)
+        whole = await self._restore(photo, asked, backend)
+        with timings.stage("encode"):
+            image = await self._threads.run(
+                encode_photo,
+                whole.pixels,
+                photo.pixels,
+                photo.original,
+                output_format,
+                params.quality,
+                keep_gps=params.keep_metadata == "all",
+            )
+        report = report_photo(whole, photo, self._finder.name, backend.model)
+        return Result(image, output_format, report)
 
-@dataclass(frozen=True, slots=True, eq=False)
-class WholePhoto:
-    """An enhanced photo. pixels: (H, W, 3) uint8 RGB, the photo's size times the upscale. windows: what was
-    restored, best face first. rules: those of each window, by its place in `windows`. restored: the backend's
-    answers in the order in which they are told."""
-
-    pixels: Pixels
-    windows: tuple[Window, ...]
-    left_alone: tuple[LeftAlone, ...]
-    rules: tuple[tuple[AppliedRule, ...], ...]
-    restored: tuple[Restored, ...]
-    warnings: tuple[str, ...]
-
-
-async def enhance_whole(
-    photo: Photo,
-    params: EnhanceParams,
-    finder: FaceFinder,
-    backend: Backend,
-    threads: Threads,
-    timings: Timings,
-) -> WholePhoto:
-    """Restores the faces of `photo` and puts them back. Raises NoFace and HeadTurned where `params` ask."""
-    with timings.stage("find_faces"):
-        found = await threads.run(finder.find, photo.pixels)
-    faces, left_alone = choose_faces(found, params, finder.name)
-    with timings.stage("cut"):
-        windows = await gathered(
-            [threads.run(cut_window, photo.pixels, face, backend.model.size, params) for face in faces]
-        )
-    linked = [link(params.model_copy(update=_NO_ADJUSTMENTS), window, backend.model) for window in windows]
-    with timings.stage("backend"):
-        restored = await _restore_windows(windows, [effective for effective, _ in linked], backend)
-    pairs = [RestoredWindow(window, answer.pixels) for window, answer in zip(windows, restored, strict=True)]
-    with timings.stage("compose"):
-        pixels = await threads.run(compose_photo, photo.pixels, pairs, params.upscale)
-    if adjustments := _adjustments(params):
-        with timings.stage("adjust"):
-            adjusted = await backend.restore(pixels, None, adjustments)
+    async def _restore(
+        self, photo: Photo, asked: PictureRequest[EnhanceParams], backend: Backend
+    ) -> EnhancedPhoto:
+        params, timings, threads = asked.params, asked.timings, self._threads
+        with timings.stage("find_faces"):
+            found = await threads.run(self._finder.find, photo.pixels)
+        faces, left_alone = choose_faces(found, params, self._finder.name)
+        with timings.stage("cut"):
+            windows = await gathered(
+                [threads.run(cut_window, photo.pixels, face, backend.model.size, params) for face in faces]
+            )
+        with timings.stage("link"):
+            unadjusted = params.model_copy(update=_NO_ADJUSTMENTS)
+            linked = [link(unadjusted, window, backend.model) for window in windows]
+        with timings.stage("backend"):
+            restored = await _restore_windows(windows, [effective for effective, _ in linked], backend)
+        pairs = [
+            RestoredWindow(window, answer.pixels) for window, answer in zip(windows, restored, strict=True)
+        ]
+        with timings.stage("compose"):
+            pixels = await threads.run(compose_photo, photo.pixels, pairs, params.upscale)
+        if adjustments := _adjustments(params):
+            with timings.stage("adjust"):
+                adjusted = await backend.restore(pixels, None, adjustments)
             pixels, restored = adjusted.pixels, [*restored, adjusted]
-    return WholePhoto(
-        pixels=pixels,
-        windows=tuple(windows),
-        left_alone=tuple(left_alone),
-        rules=tuple(rules for _, rules in linked),
-        restored=tuple(restored),
-        warnings=tuple(_warnings(found, left_alone, finder.name)),
-    )
+        for answer in restored:
+            timings.add_all("gpen", answer.timings_ms)
+        return EnhancedPhoto(
+            pixels=pixels,
+            windows=tuple(windows),
+            left_alone=tuple(left_alone),
+            rules=tuple(rules for _, rules in linked),
+            restored=tuple(restored),
+            warnings=tuple(_warnings(found, left_alone, self._finder.name)),
+        )
 
 
 def choose_faces(found: list[Face], params: EnhanceParams, finder: str) -> tuple[list[Face], list[LeftAlone]]:
-    """Which of the faces `found`, best first, are restored, and which are left alone and why.
+    """Split the faces `found`, best first, into those to restore and those to leave alone.
 
-    Raises NoFace, and HeadTurned where heads past the limit are to be rejected and there is no other.
+    finder: its name, for messages. Raises NoFace, and HeadTurned where `yaw=reject` leaves no face.
     """
     if not found and params.no_face == "reject":
-        raise NoFace(f"the finder {finder!r} sees no face; send a photo with a larger or more frontal one")
+        raise NoFace(
+            f"the face finder {finder!r} found no face; send a photo with a larger or more frontal face, or "
+            "use no_face=centre"
+        )
     faces, left_alone = [], []
     for face in found if params.faces == "all" else found[:1]:
         if reason := _reason_to_leave(face, params):
             left_alone.append(LeftAlone(face, reason))
         else:
             faces.append(face)
-    if found and not faces and params.yaw == "reject" and _turned(found[0], YAW_LIMIT):
+    if found and not faces and params.yaw == "reject" and _is_turned(found[0], YAW_LIMIT):
         raise HeadTurned(
-            f"every head is turned more than {YAW_LIMIT:.0f}° aside; yaw=warn softens them instead"
+            f"every head is turned by more than {YAW_LIMIT:.0f}°; send a more frontal photo, or use "
+            "yaw=warn to soften the restoration instead"
         )
     return faces, left_alone
 
@@ -109,36 +126,51 @@ def _reason_to_leave(face: Face, params: EnhanceParams) -> str | None:
     if face.interocular < _MIN_INTEROCULAR:
         return f"too small: {face.interocular:.0f} px between the eyes, {_MIN_INTEROCULAR:.0f} are needed"
     limit = {"off": None, "warn": YAW_END, "reject": YAW_LIMIT}[params.yaw]
-    if limit is not None and _turned(face, limit):
-        return f"turned {abs(face.pose.yaw) if face.pose else 0:.0f}° aside, past {limit:.0f}°"
+    if limit is not None and _is_turned(face, limit):
+        return f"turned by {abs(face.pose.yaw) if face.pose else 0:.0f}°, more than {limit:.0f}°"
     return None
 
 
-def _turned(face: Face, limit: float) -> bool:
+def _is_turned(face: Face, limit: float) -> bool:
     return face.pose is not None and abs(face.pose.yaw) > limit
 
 
 async def _restore_windows(
     windows: list[Window], params: list[RestoreParams], backend: Backend
 ) -> list[Restored]:
-    places = asyncio.Semaphore(_AT_ONCE)
+    free = asyncio.Semaphore(_MAX_CONCURRENT_WINDOWS)
 
-    async def one(window: Window, effective: RestoreParams) -> Restored:
-        async with places:
+    async def restore(window: Window, effective: RestoreParams) -> Restored:
+        async with free:
             return await backend.restore(window.pixels, window.landmarks, effective)
 
-    return await gathered([one(window, p) for window, p in zip(windows, params, strict=True)])
+    return await gathered([restore(window, p) for window, p in zip(windows, params, strict=True)])
 
 
 def _adjustments(params: EnhanceParams) -> RestoreParams | None:
-    """What is asked of the picture as a whole, or None."""
+    """Return the adjustments of the whole picture, None where there are none."""
     asked = params.model_dump(include=set(_NO_ADJUSTMENTS))
     if asked == _NO_ADJUSTMENTS:
         return None
     return RestoreParams(strength=0, auto_align=False, **asked)
 
 
+def _check_output_size(photo: Photo, upscale: int, output_format: OutputFormat, limits: PixelLimits) -> None:
+    """Raise InvalidParameters for a result over the limits, or over those of its format."""
+    width, height = photo.width * upscale, photo.height * upscale
+    if width * height > limits.max_pixels or max(width, height) > limits.max_side:
+        raise InvalidParameters(
+            f"upscale: {upscale} would make {width}x{height} of {photo.width}x{photo.height}; the limit is "
+            f"{limits.max_pixels:,} pixels, and {limits.max_side:,} along one side"
+        )
+    if output_format == "webp" and max(width, height) > LONGEST_WEBP:
+        raise InvalidParameters(
+            f"format: webp holds at most {LONGEST_WEBP:,} pixels along one side, and the result has "
+            f"{width}x{height}; use png or jpeg"
+        )
+
+
 def _warnings(found: list[Face], left_alone: list[LeftAlone], finder: str) -> list[str]:
     if not found:
-        return [f"no_face: the finder {finder!r} sees no face; nothing was restored"]
+        return [f"no_face: the face finder {finder!r} found no face; nothing was restored"]
     return [f"left_alone: {len(left_alone)} of {len(found)} faces were not restored"] if left_alone else []

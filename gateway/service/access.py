@@ -1,17 +1,18 @@
-"""Who calls, whether they may, and how much: decided before anything of a request's body is read."""
+"""Authentication and per-client limits, checked before any of the body is read."""
 
+import asyncio
 import ipaddress
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import GatewayError, MissingKey, RateExceeded, RevokedKey, TooManyAtOnce, WrongKey
-from gateway.service.admission import jobs_of
 from gateway.service.keys import KeyRing
 from gateway.service.middleware import BodyLimit
 from gateway.service.problem import problem_response
@@ -19,15 +20,15 @@ from gateway.service.rates import Quota, Rates, RateText
 from gateway.settings import AccessSettings
 
 _RETRY_AFTER_S = 1.0
-# Whoever has one address of IPv6 has a network of this size: RFC 6177.
+# An IPv6 client controls a network of this prefix length: RFC 6177.
 _ONE_CLIENT_6 = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever sends a request, and its limits, each None where there is none.
+    """The client of a request and its limits, each None where there is none.
 
-    name: `key:ID`, or `address:` with an address or, for IPv6, its network.
+    name: `key:ID`, or `address:` with an IPv4 address or an IPv6 network.
     """
 
     name: str
@@ -37,7 +38,7 @@ class Caller:
 
 
 class Access:
-    """Lets in who has a key, where keys are asked for, as often as the key (or the address) may."""
+    """Middleware that requires an API key where keys are configured, and enforces each client's limits."""
 
     def __init__(self, app: ASGIApp, settings: AccessSettings, keyring: KeyRing | None) -> None:
         self.app = app
@@ -46,10 +47,10 @@ class Access:
         self._open = frozenset(settings.open_paths)
         self._open_below = tuple(path for path in self._open if path.endswith("/") and path != "/")
         self._rates = Rates()
-        self._under_way: Counter[str] = Counter()
+        self._in_flight: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one connection."""
+        """Handle one connection."""
         if scope["type"] == "lifespan" or self._is_open(scope["path"]):
             await self.app(scope, receive, send)
             return
@@ -63,26 +64,26 @@ class Access:
                 return
             scope.setdefault("state", {})["caller"] = caller
             app = self.app if caller.max_body_bytes is None else BodyLimit(self.app, caller.max_body_bytes)
-            await app(scope, receive, _telling(quota, send))
+            await app(scope, receive, _add_quota(quota, send))
 
     def _is_open(self, path: str) -> bool:
         return path in self._open or path.startswith(self._open_below)
 
     async def _caller(self, scope: Scope) -> Caller:
-        """Who calls. Raises MissingKey, WrongKey and RevokedKey."""
+        """Identify the client. Raises MissingKey, WrongKey and RevokedKey."""
         settings = self._settings
         if self._keyring is None:
             return Caller(f"address:{_client(scope)}", settings.rate, settings.concurrency)
         key = _key(Headers(scope=scope))
         if key is None:
-            raise MissingKey("send your API key as `Authorization: Bearer KEY`, or as `X-API-Key`")
+            raise MissingKey("send your API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
         record = await self._keyring.find(key)
         if record is None:
-            raise WrongKey("this API key is not known here; ask whoever runs the gateway for one")
-        # An id is no secret: the log tells it.
+            raise WrongKey("this API key does not exist; ask the operator of the gateway for one")
+        # The log shows the id, which is no secret.
         scope.setdefault("state", {})["key_id"] = record.id
         if record.revoked is not None:
-            raise RevokedKey("this API key was revoked; ask whoever runs the gateway for another")
+            raise RevokedKey("this API key was revoked; ask the operator of the gateway for another")
         return Caller(
             f"key:{record.id}",
             record.rate or settings.rate,
@@ -92,41 +93,41 @@ class Access:
 
     @contextmanager
     def _place(self, caller: Caller, scope: Scope) -> Iterator[None]:
-        """One of the caller's places, until all work that the request began has ended.
+        """Hold one of the client's places until all work that the request began has ended.
 
         Raises TooManyAtOnce.
         """
-        if caller.concurrency is not None and self._under_way[caller.name] >= caller.concurrency:
+        if caller.concurrency is not None and self._in_flight[caller.name] >= caller.concurrency:
             raise TooManyAtOnce(
-                f"{caller.concurrency} of your requests are under way, which is as many as may be; "
-                "wait for one of them",
+                f"{caller.concurrency} of your requests are in progress, which is the limit; wait for one to end",
                 _RETRY_AFTER_S,
             )
-        self._under_way[caller.name] += 1
+        self._in_flight[caller.name] += 1
         try:
             yield
         finally:
-            # A caller who leaves does not free what still works for it.
-            for job in jobs_of(scope):
-                if not job.done():
-                    self._under_way[caller.name] += 1
-                    job.add_done_callback(lambda _: self._leave(caller.name))
+            # The work of a client that disconnected counts until its threads have ended.
+            for task in work_of(scope):
+                if not task.done():
+                    self._in_flight[caller.name] += 1
+                    task.add_done_callback(lambda _: self._leave(caller.name))
             self._leave(caller.name)
 
     def _leave(self, name: str) -> None:
-        self._under_way[name] -= 1
-        if not self._under_way[name]:
-            # Addresses come and go.
-            del self._under_way[name]
+        self._in_flight[name] -= 1
+        if not self._in_flight[name]:
+            # Else the counter would grow with every address.
+            del self._in_flight[name]
 
     async def _counted(self, caller: Caller) -> Quota | None:
-        """What is left of the caller's rate after this request, if it has one. Raises RateExceeded."""
+        """Count this request; return what is left of the client's rate, if it has one. Raises
+        RateExceeded."""
         if caller.rate is None:
             return None
         quota = await self._rates.take(caller.name, caller.rate)
         if quota.exceeded:
             error = RateExceeded(
-                f"you may send {quota.limit} requests in {quota.window_s} seconds; "
+                f"the limit is {quota.limit} requests in {quota.window_s} seconds; "
                 f"try again in {quota.reset_s} s",
                 quota.reset_s,
             )
@@ -136,9 +137,15 @@ class Access:
 
 
 def caller_of(scope: Scope) -> Caller | None:
-    """Who sent the request in `scope`; None where nobody asked."""
+    """Return the client of the request in `scope`; None where it was not identified."""
     caller: Caller | None = scope.get("state", {}).get("caller")
     return caller
+
+
+def work_of(scope: Scope) -> "list[asyncio.Task[Any]]":
+    """Return the list of tasks that the request in `scope` has begun, done or not."""
+    work: list[asyncio.Task[Any]] = scope.setdefault("state", {}).setdefault("work", [])
+    return work
 
 
 def _key(headers: Headers) -> str | None:
@@ -149,7 +156,7 @@ def _key(headers: Headers) -> str | None:
 
 
 def _client(scope: Scope) -> str:
-    """Who is at the other end: an address, or a network that one client has to itself."""
+    """Return the client's IPv4 address, or the IPv6 network that one client controls."""
     host: str = (scope.get("client") or ("unknown",))[0]
     try:
         address = ipaddress.ip_address(host)
@@ -162,8 +169,8 @@ def _client(scope: Scope) -> str:
     return str(ipaddress.IPv6Network((int(address), _ONE_CLIENT_6), strict=False))
 
 
-def _telling(quota: Quota | None, send: Send) -> Send:
-    """`send`, with the quota in the headers of the answer."""
+def _add_quota(quota: Quota | None, send: Send) -> Send:
+    """Return `send` with the quota in the response headers."""
     if quota is None:
         return send
 

@@ -1,4 +1,4 @@
-"""What a gateway is at now, read when Prometheus asks and at no other time."""
+"""Gauges of a running gateway, collected when Prometheus scrapes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from gpen_client.resilience import BreakerState
 
 
 class Gauges(Collector):
-    """The state of a running gateway, as metrics. finder: the name of its face finder."""
+    """Collects queue, backend and models. finder: the name of the face finder."""
 
     def __init__(self, admission: Admission, client: GpenClient, models: Models, finder: str) -> None:
         self._admission = admission
@@ -24,40 +24,42 @@ class Gauges(Collector):
         self._finder = finder
 
     def collect(self) -> Iterator[Metric]:
-        """Reads the state."""
+        """Yield the current values."""
         yield from self._queue()
         yield from self._upstream()
-        yield _info("gateway_face_finder_info", "Which face finder looks.", {"finder": self._finder})
+        yield _info("gateway_face_finder_info", "Active face finder.", {"finder": self._finder})
 
     def _queue(self) -> Iterator[Metric]:
         now = self._admission
-        for name, told, value in (
-            ("tickets", "Requests taken in and not yet done with.", now.waiting),
-            ("tickets_limit", "How many there may be; the next gets 429.", now.limit),
-            ("workers", "Requests, or files of batches, that may be worked on at once.", now.workers),
-            ("workers_busy", "How many are worked on.", now.busy),
-            ("queue_depth", "How many wait for a worker.", now.queued),
+        for name, text, value in (
+            ("tickets", "Requests that wait for a worker or are worked on.", now.taken),
+            ("tickets_limit", "Limit of gateway_tickets; one request more is answered 429.", now.limit),
+            ("workers", "Limit of requests, or files of batches, worked on at once.", now.workers),
+            ("workers_busy", "Requests, or files of batches, being worked on.", now.busy),
+            ("queue_depth", "Requests, or files of batches, waiting for a worker.", now.queued),
         ):
-            yield GaugeMetricFamily(f"gateway_{name}", told, value)
+            yield GaugeMetricFamily(f"gateway_{name}", text, value)
 
     def _upstream(self) -> Iterator[Metric]:
         breaker = GaugeMetricFamily(
-            "gateway_breaker_state", "1 for the state the backend's breaker is in.", labels=["state"]
+            "gateway_breaker_state",
+            "1 for the current state of the backend's circuit breaker.",
+            labels=["state"],
         )
         for state in get_args(BreakerState):
             breaker.add_metric([state], float(self._client.breaker_state == state))
         yield breaker
         tally = self._client.tally
-        yield CounterMetricFamily("gateway_backend_retries", "Restorations sent again.", tally.retries)
+        yield CounterMetricFamily("gateway_backend_retries", "Retried calls to the backend.", tally.retries)
         attempts = CounterMetricFamily(
-            "gateway_backend_attempts", "Attempts to have something restored, by how they ended.",
+            "gateway_backend_attempts", "Calls to the backend, by outcome.",
             labels=["outcome"],
         )  # fmt: skip
         for outcome, count in tally.outcomes.items():
             attempts.add_metric([outcome], count)
         yield attempts
         models = GaugeMetricFamily(
-            "gateway_model_ready", "The backend's models as it last told them: 1 where ready.",
+            "gateway_model_ready", "The backend's models as last listed: 1 where ready.",
             labels=["model", "engine"],
         )  # fmt: skip
         for model in self._models.known:
@@ -66,8 +68,8 @@ class Gauges(Collector):
 
 
 @contextmanager
-def shown(registry: CollectorRegistry, gauges: Gauges) -> Iterator[None]:
-    """`gauges` are part of `registry` until the block ends."""
+def register(registry: CollectorRegistry, gauges: Gauges) -> Iterator[None]:
+    """Collect `gauges` with `registry` until the block ends."""
     registry.register(gauges)
     try:
         yield
@@ -75,7 +77,7 @@ def shown(registry: CollectorRegistry, gauges: Gauges) -> Iterator[None]:
         registry.unregister(gauges)
 
 
-def _info(name: str, told: str, labels: dict[str, str]) -> Metric:
-    info = GaugeMetricFamily(name, told, labels=list(labels))
+def _info(name: str, text: str, labels: dict[str, str]) -> Metric:
+    info = GaugeMetricFamily(name, text, labels=list(labels))
     info.add_metric(list(labels.values()), 1)
     return info

@@ -1,6 +1,6 @@
-"""What a gateway counts of its requests and pictures, for Prometheus.
+"""Prometheus metrics of a gateway: requests, pictures, stages, cache.
 
-Every metric and label is told in docs/observability.md. No label takes its value from what a caller sends.
+docs/observability.md describes every metric and label. No label takes its value from what a client sends.
 """
 
 import functools
@@ -14,23 +14,23 @@ from gateway import __version__
 _REQUEST_SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)
 # From a colour conversion to a network of 2048 px on a CPU.
 _STAGE_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
-# From an answer without a picture to the largest upload there may be by default.
+# From an answer without a picture to the largest upload by default.
 _BODY_BYTES = (1e3, 1e4, 1e5, 3e5, 1e6, 3e6, 1e7, 2e7, 5e7, 2e8)
 _FACES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
-# A backend names stages, engines and models of its own: no registry may grow by them without bound.
+# A backend names its own stages, engines and models: bound the number of label values.
 _MOST_NAMES = 32
 _OTHER = "other"
 
 
 class Names:
-    """Values of a label, the first few of which are told apart; the rest are `other`."""
+    """Label values: the first `most` keep their names, further ones become `other`."""
 
     def __init__(self, most: int = _MOST_NAMES) -> None:
         self._most = most
         self._known: set[str] = set()
 
     def __call__(self, name: str) -> str:
-        """`name`, or `other` where there are too many already."""
+        """Return `name`, or `other` where there are too many."""
         if name not in self._known and len(self._known) >= self._most:
             return _OTHER
         self._known.add(name)
@@ -38,7 +38,7 @@ class Names:
 
 
 class Metrics:
-    """The metrics of one gateway. Their registry is its own: several gateways in one process do not meet."""
+    """The metrics of one gateway, in a registry of its own: several gateways can share a process."""
 
     def __init__(self) -> None:
         self.registry = own = CollectorRegistry()
@@ -60,34 +60,34 @@ class Metrics:
             buckets=_BODY_BYTES, registry=own,
         )  # fmt: skip
         self._pictures = Counter(
-            "gateway_pictures", "Pictures made, not taken from the cache.", ["output", "engine", "model"],
+            "gateway_pictures", "Pictures made, not read from the cache.", ["output", "engine", "model"],
             registry=own,
         )  # fmt: skip
         stage_seconds = Histogram(
-            "gateway_stage_seconds", "Seconds of a picture's stages; those of the backend begin with gpen_.",
+            "gateway_stage_seconds", "Seconds of a picture's stages; parts of `backend` begin with gpen_.",
             ["stage"], buckets=_STAGE_SECONDS, registry=own,
         )  # fmt: skip
-        # A picture has a dozen: to look each one up takes longer than to count it.
+        # A picture has a dozen stages; looking up a label takes longer than counting.
         self._stage_seconds = functools.cache(stage_seconds.labels)
         self._faces = Histogram(
             "gateway_faces", "Faces of a picture: restored, or left alone.", ["outcome"],
             buckets=_FACES, registry=own,
         )  # fmt: skip
         self._cache_reads = Counter(
-            "gateway_cache_reads", "Looks into a tier of the cache: hit or miss; a hit may prove damaged.",
+            "gateway_cache_reads", "Reads of a tier of the cache: hit or miss; a hit may prove damaged.",
             ["tier", "outcome"], registry=own,
         )  # fmt: skip
         self._cache_writes = Counter(
-            "gateway_cache_writes", "Entries put into a tier of the cache.", ["tier"], registry=own
+            "gateway_cache_writes", "Entries written to a tier of the cache.", ["tier"], registry=own
         )
         self._stages, self._engines, self._models = Names(), Names(), Names()
 
     def text(self) -> bytes:
-        """All of it, in Prometheus's text format 0.0.4."""
+        """Return all metrics in Prometheus's text format 0.0.4."""
         return generate_latest(self.registry)
 
     def request(self, route: str, status: int, seconds: float, received: int, sent: int) -> None:
-        """Counts one answered request. received, sent: bytes of the bodies."""
+        """Count one answered request. received, sent: bytes of the bodies."""
         self._requests.labels(route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
         for direction, size in (("in", received), ("out", sent)):
@@ -95,24 +95,23 @@ class Metrics:
                 self._body_bytes.labels(direction).observe(size)
 
     def enhanced(self, output: str, engine: str, model: str, faces: int, left_alone: int) -> None:
-        """Counts one enhanced picture. output: `portrait` or `photo`. faces, left_alone: how many."""
+        """Count one enhanced picture. output: `portrait` or `photo`. faces, left_alone: numbers of faces."""
         self._pictures.labels(output, self._engines(engine), self._models(model)).inc()
         self._faces.labels("restored").observe(faces)
         self._faces.labels("left_alone").observe(left_alone)
 
     def preprocessed(self) -> None:
-        """Counts one standardised portrait."""
+        """Count one standardised portrait."""
         self._pictures.labels("preprocess", "", "").inc()
 
     def timed(self, stages_ms: Mapping[str, float]) -> None:
-        """Counts how long each stage of one picture took, milliseconds."""
+        """Count the duration of each stage of one picture, milliseconds."""
         for stage, milliseconds in stages_ms.items():
             self._stage_seconds(self._stages(stage)).observe(milliseconds / 1000)
 
-    def cache_read(self, tier: str, outcome: str) -> None:
-        """Counts one look into the cache. outcome: `hit`, `miss` or `damaged`."""
-        self._cache_reads.labels(tier, outcome).inc()
-
-    def cache_written(self, tier: str) -> None:
-        """Counts one entry put into the cache."""
-        self._cache_writes.labels(tier).inc()
+    def cache_event(self, tier: str, event: str) -> None:
+        """Count one read of a tier of the cache (`hit`, `miss`, `damaged`) or one write (`written`)."""
+        if event == "written":
+            self._cache_writes.labels(tier).inc()
+        else:
+            self._cache_reads.labels(tier, event).inc()

@@ -1,7 +1,6 @@
-"""What wraps every request: its id, its line in the log, the limit on its body, headers for browsers."""
+"""ASGI middleware around every request: its id, its log line, the body limit, security headers."""
 
 import logging
-import re
 import time
 import uuid
 from collections.abc import Mapping
@@ -12,11 +11,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import TooLarge
 from gateway.service.logs import current_request_id
+from gpen_common.content_length import exceeds
+from gpen_common.probes import PROBES
+from gpen_common.request_id import REQUEST_ID, read_request_id
 
 logger = logging.getLogger(__name__)
 
-# What may stand in logs and headers of others without quoting.
-_SANE_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}")
 # Source: OWASP REST Security Cheat Sheet, "Security headers".
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -25,20 +25,17 @@ _SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 _NOTHING_ALLOWED = "default-src 'none'; frame-ancestors 'none'"
-# Probes come every few seconds and say nothing.
-_PROBES = ("/healthz", "/readyz", "/metrics")
-# No length of a body has more digits.
-_MAX_DIGITS = 18
 
 
 class RequestId:
-    """Gives each request an id, the caller's own where that is sane, for its answer and its log lines."""
+    """Adds X-Request-ID to each response and log line: the client's own id where it is valid, else a new
+    one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one connection."""
+        """Handle one connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -50,7 +47,7 @@ class RequestId:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-ID"] = own_id
+                MutableHeaders(scope=message)[REQUEST_ID] = own_id
             await send(message)
 
         try:
@@ -60,20 +57,20 @@ class RequestId:
 
 
 class SecurityHeaders:
-    """Tells browsers to take nothing of ours for anything else."""
+    """Adds security headers (nosniff, DENY, CSP) to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one connection."""
+        """Handle one connection."""
 
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
-                # Pages bring a policy of their own.
+                # Pages set a policy of their own.
                 headers.setdefault("Content-Security-Policy", _NOTHING_ALLOWED)
             await send(message)
 
@@ -81,53 +78,53 @@ class SecurityHeaders:
 
 
 class BodyLimit:
-    """Stops reading a body at `max_bytes`, whether or not its length was told: raises TooLarge in the app.
+    """Raises TooLarge in the app when a body exceeds `max_bytes`, with a declared length or without.
 
-    own: limits of paths that have another.
+    by_path: paths that have a limit of their own.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, own: Mapping[str, int] = MappingProxyType({})) -> None:
+    def __init__(
+        self, app: ASGIApp, max_bytes: int, by_path: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
         self.app = app
         self.max_bytes = max_bytes
-        self.own = own
+        self.by_path = by_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one connection."""
+        """Handle one connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        most = self.own.get(scope["path"], self.max_bytes)
-        told = Headers(scope=scope).get("content-length", "0")
-        too_large = TooLarge(f"the body has more than the {most:,} bytes that are allowed")
+        limit = self.by_path.get(scope["path"], self.max_bytes)
+        declared = Headers(scope=scope).get("content-length", "")
+        too_large = TooLarge(f"the body is larger than {limit:,} bytes, the limit; send a smaller one")
         received = 0
 
-        async def limited_receive() -> Message:
+        async def receive_limited() -> Message:
             nonlocal received
-            # Python reads no number of thousands of digits.
-            if told.isdecimal() and (len(told) > _MAX_DIGITS or int(told) > most):
+            if exceeds(declared, limit):
                 raise too_large
             message = await receive()
             received += len(message.get("body", b""))
-            if received > most:
+            if received > limit:
                 raise too_large
             return message
 
-        await self.app(scope, limited_receive, send)
+        await self.app(scope, receive_limited, send)
 
 
 def request_id(scope: Scope) -> str:
-    """The id of the request in `scope`; made on first use."""
+    """Return the id of the request in `scope`, made on first use."""
     state = scope.setdefault("state", {})
     if "request_id" not in state:
-        asked = Headers(scope=scope).get("x-request-id", "")
-        state["request_id"] = asked if _SANE_ID.fullmatch(asked) else uuid.uuid4().hex
-    made: str = state["request_id"]
-    return made
+        state["request_id"] = read_request_id(scope) or uuid.uuid4().hex
+    own_id: str = state["request_id"]
+    return own_id
 
 
 def _log_access(scope: Scope, status: int, milliseconds: float) -> None:
-    """One line a request. The query is left out: it may name what only its sender should know."""
-    level = logging.DEBUG if scope["path"] in _PROBES and status < 400 else logging.INFO
+    """Log one line. The query is left out: it may hold what only the client should know."""
+    level = logging.DEBUG if scope["path"] in PROBES and status < 400 else logging.INFO
     fields = {
         "method": scope["method"],
         "path": scope["path"],

@@ -1,5 +1,6 @@
-"""One shape for every error: application/problem+json (RFC 9457), framework errors included."""
+"""Errors as application/problem+json (RFC 9457), those of the framework included."""
 
+import asyncio
 import http
 import logging
 from collections.abc import Mapping
@@ -12,21 +13,21 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.errors import GatewayError, InvalidParameters, MalformedRequest
-from gateway.schemas.reports import Problem, WrongParameter
+from gateway.errors import GatewayError, InvalidParameters, MalformedRequest, NotReady
+from gateway.schemas.problem import Problem, WrongParameter
 from gateway.service.middleware import request_id
 
 logger = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 
-# Versions of Python differ in their phrase for it.
+# The phrase differs between versions of Python.
 _TITLES = {416: "Range Not Satisfiable"}
 _KEPT_HEADERS = ("allow", "content-range", "retry-after", "www-authenticate")
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Makes every error of `app` a problem document."""
+    """Answer every error of `app` with a problem document."""
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -34,16 +35,17 @@ def install_problem_handlers(app: FastAPI) -> None:
 
 
 class OnlyProblems:
-    """Answers what nobody expected, and makes problem documents of what libraries answer in their own form.
+    """Middleware that turns unexpected exceptions, and error responses of libraries, into problem documents.
 
-    It stands within all else that wraps a request, so that these answers have that too.
+    It is the innermost middleware, so that these responses pass through all others. A request that the server
+    cancels at the end of its shutdown is answered 503.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one connection."""
+        """Handle one connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -60,6 +62,11 @@ class OnlyProblems:
 
         try:
             await self.app(scope, receive, checked_send)
+        except asyncio.CancelledError:
+            if started or not scope["app"].state.draining.active:
+                raise
+            stopped = NotReady("the server stopped before the answer was ready; send the request again")
+            await problem_response(Request(scope), stopped)(scope, receive, send)
         except Exception:
             if started:
                 raise
@@ -68,7 +75,7 @@ class OnlyProblems:
 
 
 def problem_response(request: Request, error: GatewayError) -> Response:
-    """The answer to `error`."""
+    """Return the response to `error`."""
     headers = dict(error.headers)
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
@@ -76,9 +83,9 @@ def problem_response(request: Request, error: GatewayError) -> Response:
 
 
 def problem_of(error: GatewayError, own_id: str) -> Problem:
-    """The document that tells `error`, for the request with this id."""
-    told = error.errors if isinstance(error, InvalidParameters) else None
-    wrong = [WrongParameter(**one) for one in told] if told else None
+    """Return the problem document of `error`, for the request with this id."""
+    errors = error.errors if isinstance(error, InvalidParameters) else None
+    wrong = [WrongParameter(**one) for one in errors] if errors else None
     return Problem(
         type=error.type,
         title=error.title,
@@ -90,9 +97,9 @@ def problem_of(error: GatewayError, own_id: str) -> Problem:
 
 
 def defect() -> GatewayError:
-    """What a caller is told of a defect of ours."""
+    """Return the error that stands for an unexpected exception in the gateway."""
     return GatewayError(
-        "this is a defect of the gateway, not of your picture; report the request id to whoever runs it"
+        "an unexpected error in the gateway, not in your picture; report the request id to its operator"
     )
 
 
@@ -117,42 +124,42 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """404 and 405 of the router."""
+    """Answer 404 and 405 of the router."""
     assert isinstance(error, HTTPException)  # noqa: S101 - the handler is registered for nothing else
     return _of_status(request, error.status_code, str(error.detail), error.headers or {})
 
 
 def _instead_of(message: Message, request: Request) -> Response | None:
-    """The problem in place of an answer that begins with `message`; None where it is right as it is."""
+    """Return the problem that replaces a response beginning with `message`; None where none is needed."""
     if message["type"] != "http.response.start" or message["status"] < http.HTTPStatus.BAD_REQUEST:
         return None
     headers = Headers(raw=message["headers"])
     if headers.get("content-type", "").startswith(PROBLEM_JSON):
         return None
     kept = {name: headers[name] for name in _KEPT_HEADERS if name in headers}
-    return _of_status(request, message["status"], "the request cannot be answered; see /docs", kept)
+    return _of_status(request, message["status"], "the request could not be answered; see /docs", kept)
 
 
 def _of_status(request: Request, status: int, detail: str, headers: Mapping[str, str]) -> Response:
-    """The problem that a status of HTTP is."""
+    """Return the problem for an HTTP status."""
     if status == MalformedRequest.status:
         return problem_response(request, MalformedRequest(detail))
     title = _TITLES.get(status) or http.HTTPStatus(status).phrase
-    told = {
-        404: f"there is nothing at {request.url.path}; see /docs",
-        405: f"{request.method} is not for {request.url.path}; see /docs",
-        416: f"the range does not lie within {request.url.path}",
-    }.get(status, detail)
+    texts = {
+        404: f"no such path: {request.url.path}; see /docs",
+        405: f"{request.method} is not allowed for {request.url.path}; see /docs",
+        416: f"the range is outside {request.url.path}",
+    }
     problem = Problem(
         type=title.lower().replace(" ", "-"),
         title=title,
         status=status,
-        detail=told,
+        detail=texts.get(status, detail),
         request_id=request_id(request.scope),
     )
     return _answer(problem, headers)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    """A defect of what wraps requests: the log has the trace, the caller the request's id."""
+    """Answer an exception of a middleware; the server logs its traceback."""
     return problem_response(request, defect())

@@ -1,4 +1,4 @@
-"""Every request, measured from outside: how it was answered, how long it took, how much it carried."""
+"""Counts every request: status, duration, bytes."""
 
 from collections.abc import Collection
 
@@ -10,9 +10,9 @@ _OTHER = "other"
 
 
 class Traffic(Observer):
-    """Counts each request. routes: the paths that are told apart; all others are `other`."""
+    """Counts requests by route. routes: the paths that are labels; all others count as `other`."""
 
-    # What the log writes for a caller who left before anything was answered.
+    # A client that disconnected before the response, as nginx logs it.
     unanswered = 499
     broken = 500
 
@@ -22,6 +22,6 @@ class Traffic(Observer):
         self._routes = frozenset(routes)
 
     def answered(self, scope: Scope, status: int, seconds: float, received: int, sent: int) -> None:
-        """Counts it by its path."""
+        """Count one finished request."""
         route = scope["path"] if scope["path"] in self._routes else _OTHER
         self._metrics.request(route, status, seconds, received, sent)

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from gateway.api.openapi.examples import ANSWERS
-from gateway.schemas.reports import Problem
+from gateway.schemas.problem import Problem
 
 INFO: dict[str, Any] = {
     "title": "gpen-gateway",

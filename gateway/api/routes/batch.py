@@ -1,4 +1,4 @@
-"""Many pictures in one request."""
+"""`/v1/batch`: many pictures in one request."""
 
 import asyncio
 import logging
@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
+from gateway.api.handler import enhance_file
 from gateway.api.negotiation import preferred
 from gateway.api.openapi.examples import BATCH_LINES
 from gateway.api.openapi.operations import UPLOAD_ERRORS, batch_body, error_responses
@@ -20,14 +21,18 @@ from gateway.batch.entries import Entry, entries_of
 from gateway.batch.lines import NDJSON, ZIP, Answer, NdjsonAnswer, Outcome, ZipAnswer
 from gateway.batch.schemas import BatchEnd, BatchFailure, BatchPicture
 from gateway.batch.spool import BatchLimits, Spooled, spool
-from gateway.batch.stream import BatchResponse, Work
+from gateway.batch.stream import BatchResponse
 from gateway.errors import CallerLeft, GatewayError, NotReady, SlowUpload
 from gateway.params import EnhanceParams
-from gateway.pipeline.result import Enhanced
+from gateway.pipeline.picture_request import PictureRequest
+from gateway.pipeline.result import Result
 from gateway.runtime import Gateway
-from gateway.service.admission import Ticket
+from gateway.schemas.reports import EnhanceReport
+from gateway.service.access import work_of
 from gateway.service.middleware import request_id
 from gateway.service.problem import defect, problem_of
+from gateway.service.server import Draining
+from gateway.timings import Timings
 from gpen_common.threads import Threads
 
 logger = logging.getLogger(__name__)
@@ -38,7 +43,7 @@ PATH = "/v1/batch"
 
 
 class _Lines(JSONResponse):
-    """What the documentation says of the answer; FastAPI takes everything but JSON for text."""
+    """The media type in the OpenAPI document; FastAPI describes everything but JSON as text."""
 
     media_type = NDJSON
 
@@ -50,7 +55,7 @@ class _Lines(JSONResponse):
     response_class=_Lines,
     responses={
         200: {
-            "description": "One JSON object a line: each file as it finishes, last the summary. "
+            "description": "One JSON object a line: each file as it finishes, and the summary last. "
             "With `Accept: application/zip` the pictures under their names, and `report.ndjson`.",
             "model": BatchPicture | BatchFailure | BatchEnd,
             "content": {
@@ -63,28 +68,27 @@ class _Lines(JSONResponse):
     openapi_extra=batch_body(EnhanceParams),
 )
 async def batch(request: Request) -> Response:
-    """Enhances every file of a multipart body, or of a ZIP, with the same parameters.
+    """Enhance every file of a multipart body, or of a ZIP, with the same parameters.
 
-    What cannot be enhanced costs only itself: its line has the problem. The answer begins when the upload is
-    complete, and its results come in the order in which they finish.
-    """
+    A file that cannot be enhanced fails alone: its line has the problem. The response begins when the upload
+    is complete, and results are sent in the order in which they finish."""
     gateway: Gateway = request.app.state.gateway
     settings = gateway.settings.batch
     async with AsyncExitStack() as held:
-        ticket = held.enter_context(gateway.admission.ticket())
+        held.enter_context(gateway.admission.place())
         disk = Threads(1, "batch")
         held.callback(disk.close)
-        folder = await held.enter_async_context(_folder(disk))
+        folder = await held.enter_async_context(_open_folder(disk))
         limits = BatchLimits(
             settings.batch_max_files, gateway.settings.limits.max_body_bytes, settings.batch_max_bytes
         )
-        spooled = await _spooled(request, folder, limits, disk, settings.batch_upload_timeout_s)
+        spooled = await _receive(request, folder, limits, disk, settings.batch_upload_timeout_s)
         params = Upload(b"", {**request.query_params, **spooled.fields}).params(EnhanceParams)
         entries = await disk.run(entries_of, spooled, limits, held.enter_context(ExitStack()))
         return BatchResponse(
             entries,
-            _work(request, ticket, params, disk),
-            _answer(request, folder),
+            _FileWork(request, gateway, params, disk).run,
+            _choose_answer(request, folder),
             disk,
             held.pop_all(),
             concurrency=settings.batch_concurrency,
@@ -93,9 +97,10 @@ async def batch(request: Request) -> Response:
 
 
 @asynccontextmanager
-async def _folder(disk: Threads) -> AsyncIterator[Path]:
-    """A folder until the block ends; thousands of files take their time to go."""
-    # A name that is gone, or a disk that fails, must not hide what the block raises.
+async def _open_folder(disk: Threads) -> AsyncIterator[Path]:
+    """Make a temporary folder until the block ends. `disk` removes it, because thousands of files take
+    time."""
+    # A failure to remove it must not replace the exception of the block.
     folder = TemporaryDirectory(prefix="gpen-gateway-", ignore_cleanup_errors=True)
     try:
         yield Path(folder.name)
@@ -103,65 +108,73 @@ async def _folder(disk: Threads) -> AsyncIterator[Path]:
         await disk.run(folder.cleanup)
 
 
-async def _spooled(
-    request: Request, folder: Path, limits: BatchLimits, disk: Threads, allowed_s: float
+async def _receive(
+    request: Request, folder: Path, limits: BatchLimits, disk: Threads, timeout_s: float
 ) -> Spooled:
     try:
-        async with asyncio.timeout(allowed_s):
+        async with asyncio.timeout(timeout_s):
             content_type = request.headers.get("content-type", "")
             return await spool(content_type, request.stream(), folder, limits, disk)
     except TimeoutError as error:
-        raise SlowUpload(f"the body did not arrive within {allowed_s:g} seconds; send fewer files") from error
+        raise SlowUpload(f"the body did not arrive within {timeout_s:g} seconds; send fewer files") from error
     except ClientDisconnect as error:
-        raise CallerLeft("the caller left before the upload was complete") from error
+        raise CallerLeft("the client disconnected before the upload was complete") from error
 
 
-def _answer(request: Request, folder: Path) -> Answer:
+def _choose_answer(request: Request, folder: Path) -> Answer:
     if preferred(request.headers.get("accept"), (NDJSON, ZIP)) == ZIP:
         return ZipAnswer(folder / "report")
     return NdjsonAnswer()
 
 
-def _work(request: Request, ticket: Ticket, params: EnhanceParams, disk: Threads) -> Work:
-    """What is done with each file of the batch."""
-    gateway: Gateway = request.app.state.gateway
-    own_id = request_id(request.scope)
-    most_s = gateway.settings.upstream.timeout_s
-    timeout_s = min(params.timeout_s or most_s, most_s)
-    stopping = _Stopping(request, gateway.settings.server.grace_s)
+class _FileWork:
+    """Enhances the files of one batch."""
 
-    async def enhanced(entry: Entry, deadline: float) -> Enhanced:
-        picture = await disk.run(entry.read)
-        return await gateway.enhancer.enhance(picture, params, own_id, deadline)
+    def __init__(self, request: Request, gateway: Gateway, params: EnhanceParams, disk: Threads) -> None:
+        limit_s = gateway.settings.upstream.timeout_s
+        self._gateway = gateway
+        self._params = params
+        self._disk = disk
+        self._request_id = request_id(request.scope)
+        self._tasks = work_of(request.scope)
+        self._timeout_s = min(params.timeout_s or limit_s, limit_s)
+        self._draining: Draining = request.app.state.draining
+        # Half of the grace period is left for the files that have begun.
+        self._drain_s = gateway.settings.server.grace_s / 2
+        self._drains_since: float | None = None
 
-    async def work(entry: Entry) -> Outcome:
+    async def run(self, entry: Entry) -> Outcome:
+        """Enhance one file; a failure is its problem."""
         try:
-            stopping.check()
-            return Outcome(entry, await ticket.piece(lambda deadline: enhanced(entry, deadline), timeout_s))
+            self._check_draining()
+            return Outcome(entry, await self._enhance(entry))
         except GatewayError as error:
-            return Outcome(entry, problem_of(error, own_id))
+            return Outcome(entry, problem_of(error, self._request_id))
         except Exception:
-            # One file must not cost the others their answers.
-            logger.exception("a defect: file %d of a batch", entry.index)
-            return Outcome(entry, problem_of(defect(), own_id))
+            # One file must not fail the others.
+            logger.exception("internal-error: a defect of the gateway, in file %d of a batch", entry.index)
+            return Outcome(entry, problem_of(defect(), self._request_id))
 
-    return work
+    async def _enhance(self, entry: Entry) -> Result[EnhanceReport]:
+        data = await self._disk.run(entry.read)
+        asked = PictureRequest(
+            picture=await self._gateway.pictures.add(data),
+            params=self._params,
+            request_id=self._request_id,
+            timeout_s=self._timeout_s,
+            timings=Timings(),
+            in_batch=True,
+        )
+        try:
+            return await enhance_file(asked, self._gateway)
+        finally:
+            self._tasks.extend(task for task in asked.work if not task.done())
 
-
-class _Stopping:
-    """Ends a batch in order while the process stops: what is not begun in time becomes a problem."""
-
-    def __init__(self, request: Request, grace_s: float) -> None:
-        self._state = request.app.state
-        # The files at work then have the other half.
-        self._allowed_s = grace_s / 2
-        self._since: float | None = None
-
-    def check(self) -> None:
-        """Raises NotReady once half of the grace is over."""
-        if not getattr(self._state, "draining", False):
+    def _check_draining(self) -> None:
+        """Raise NotReady once half of the grace period of a shutdown is over."""
+        if not self._draining.active:
             return
         now = time.monotonic()
-        self._since = now if self._since is None else self._since
-        if now - self._since > self._allowed_s:
-            raise NotReady("this process is stopping and this file was not begun; send it again")
+        self._drains_since = now if self._drains_since is None else self._drains_since
+        if now - self._drains_since > self._drain_s:
+            raise NotReady("the server is shutting down before this file was begun; send it again")

@@ -1,4 +1,4 @@
-"""The API's documentation in a browser, from files of our own: it works where there is no internet."""
+"""The API's documentation at `/docs` and `/redoc`, from local files: it works without the internet."""
 
 import base64
 import hashlib
@@ -13,10 +13,10 @@ from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 FOLDER = "/docs-files"
-"""Where the scripts and styles are."""
+"""Path of the scripts and styles."""
 
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
-# Both viewers write styles into the page; Redoc searches in a worker that it makes of a blob.
+# Both viewers write inline styles; Redoc searches in a worker made from a blob.
 _POLICY = (
     "default-src 'none'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' "
     "data:; connect-src 'self'; worker-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -24,8 +24,8 @@ _POLICY = (
 
 
 def mount(app: FastAPI) -> None:
-    """Adds `/docs` (Swagger UI) and `/redoc` to `app`."""
-    # The package is data to us: Swagger UI and Redoc, kept up to date by its makers.
+    """Add `/docs` (Swagger UI) and `/redoc` to `app`."""
+    # Only the package's files are used: current releases of Swagger UI and Redoc.
     static = Path(str(files("fastapi_offline"))) / "static"
     app.mount(FOLDER, StaticFiles(directory=static), name="docs-files")
     app.add_route("/docs", _swagger, include_in_schema=False)
@@ -41,7 +41,7 @@ async def _swagger(request: Request) -> HTMLResponse:
         swagger_css_url=f"{root}{FOLDER}/swagger-ui.css",
         swagger_favicon_url=f"{root}/page/icon.svg",
     )
-    return _with_policy(page)
+    return _add_policy(page)
 
 
 async def _redoc(request: Request) -> HTMLResponse:
@@ -53,11 +53,11 @@ async def _redoc(request: Request) -> HTMLResponse:
         redoc_favicon_url=f"{root}/page/icon.svg",
         with_google_fonts=False,
     )
-    return _with_policy(page)
+    return _add_policy(page)
 
 
-def _with_policy(page: HTMLResponse) -> HTMLResponse:
-    """`page` with a policy that lets only its own inline scripts run."""
+def _add_policy(page: HTMLResponse) -> HTMLResponse:
+    """Add a Content Security Policy to `page` that allows only its own inline scripts."""
     digests = [hashlib.sha256(script).digest() for script in _INLINE_SCRIPT.findall(bytes(page.body))]
     scripts = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     page.headers["Content-Security-Policy"] = _POLICY.format(scripts=scripts)

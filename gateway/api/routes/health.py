@@ -1,4 +1,4 @@
-"""Probes: alive, and able to serve."""
+"""Probes: `/healthz`, alive; `/readyz`, able to serve."""
 
 from fastapi import APIRouter, Request
 
@@ -6,27 +6,28 @@ from gateway import __version__
 from gateway.api.openapi.operations import error_responses
 from gateway.errors import GatewayError, NotReady
 from gateway.runtime import Gateway
-from gateway.schemas.reports import HealthAnswer, ReadyAnswer
+from gateway.schemas.answers import HealthAnswer, ReadyAnswer
 
 router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz", summary="Alive", operation_id="health")
 async def health() -> HealthAnswer:
-    """Answers while the process runs and its event loop turns; it asks nothing else."""
+    """Answer while the process runs and its event loop turns. Nothing else is checked."""
     return HealthAnswer(version=__version__)
 
 
 @router.get("/readyz", summary="Able to serve", operation_id="ready", responses=error_responses(NotReady))
 async def ready(request: Request) -> ReadyAnswer:
-    """Answers 200 when a picture sent now would be enhanced, and says by what; else 503 with the reason."""
+    """Answer 200 when a picture sent now would be enhanced, with the engine and model; else 503 with the
+    reason."""
     gateway: Gateway = request.app.state.gateway
-    if getattr(request.app.state, "draining", False):
-        raise NotReady("this process is stopping; send new requests elsewhere")
+    if request.app.state.draining.active:
+        raise NotReady("the server is shutting down; send new requests to another one")
     breaker = gateway.client.breaker_state
     if breaker == "open":
         raise NotReady(
-            f"the breaker is open: the backend at {gateway.backend} failed every call; its log tells why"
+            f"the circuit breaker is open: calls to the backend at {gateway.backend} failed; see its log"
         )
     try:
         model = await gateway.models.default()
@@ -34,8 +35,8 @@ async def ready(request: Request) -> ReadyAnswer:
         raise NotReady(str(error)) from error
     if model is None or not model.ready:
         name = model.name if model else "no model"
-        why = (model and model.reason) or "its log tells why"
-        raise NotReady(f"the backend at {gateway.backend} has {name} not ready yet: {why}")
+        reason = (model and model.reason) or "see its log"
+        raise NotReady(f"the backend at {gateway.backend} is not ready: {name}: {reason}")
     notices = []
     if model.engine == "classical":
         notices.append(

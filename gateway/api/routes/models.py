@@ -1,10 +1,10 @@
-"""What the backend can run."""
+"""`/v1/models`: the models of the backend."""
 
 from fastapi import APIRouter, Request
 
 from gateway.api.openapi.operations import BACKEND_ERRORS, error_responses
 from gateway.runtime import Gateway
-from gateway.schemas.reports import ModelReport, ModelsAnswer
+from gateway.schemas.answers import ModelReport, ModelsAnswer
 
 router = APIRouter(tags=["models"])
 
@@ -16,7 +16,7 @@ router = APIRouter(tags=["models"])
     responses=error_responses(*BACKEND_ERRORS),
 )
 async def list_models(request: Request) -> ModelsAnswer:
-    """The models that the backend has, and the one that requests get which name none."""
+    """List the backend's models, and the default for requests that name none."""
     gateway: Gateway = request.app.state.gateway
     default = await gateway.models.default()
     name = default.name if default else None

@@ -1,4 +1,4 @@
-"""The page at `/`, where anyone can try the gateway in a browser."""
+"""The page at `/`, to try the gateway in a browser."""
 
 from os import PathLike, stat_result
 from pathlib import Path
@@ -12,7 +12,7 @@ from starlette.types import Scope
 import gateway
 
 FOLDER = "/page"
-"""Where its scripts and styles are."""
+"""Path of its scripts and styles."""
 
 _FILES = Path(gateway.__file__).parent / "page"
 _POLICY = (
@@ -22,18 +22,18 @@ _POLICY = (
 
 
 def mount(app: FastAPI) -> None:
-    """Adds the page to `app`."""
-    app.mount(FOLDER, _Revalidated(directory=_FILES), name="page")
+    """Add the page to `app`."""
+    app.mount(FOLDER, _RevalidatedFiles(directory=_FILES), name="page")
     app.add_route("/", _page, include_in_schema=False)
 
 
-class _Revalidated(StaticFiles):
-    """Files that a browser asks for again: those of two versions must not meet."""
+class _RevalidatedFiles(StaticFiles):
+    """Files that browsers revalidate, so that scripts of two versions are never mixed."""
 
     def file_response(
         self, full_path: str | PathLike[str], stat_result: stat_result, scope: Scope, status_code: int = 200
     ) -> Response:
-        """The answer with a file, or that it has not changed."""
+        """Return the file, or 304."""
         response = super().file_response(full_path, stat_result, scope, status_code)
         response.headers["Cache-Control"] = "no-cache"
         return response

@@ -16,7 +16,7 @@ from gateway import __version__
 from gateway.faces.haar import HaarFinder
 from gateway.imaging.photo import PixelLimits, decode, encode
 from gateway.params import EnhanceParams, PreprocessParams
-from gateway.schemas.reports import EnhanceAnswer, PreprocessAnswer
+from gateway.schemas.answers import EnhanceAnswer, PreprocessAnswer
 from gateway.settings import Settings, UpstreamSettings
 
 pytestmark = pytest.mark.anyio

@@ -1,0 +1,77 @@
+"""Read a picture request: its upload, its parameters, and the picture behind `image_url`."""
+
+import asyncio
+import time
+from dataclasses import replace
+
+from starlette.requests import ClientDisconnect, Request
+
+from gateway.api.connection import cancel_on_disconnect
+from gateway.api.negotiation import Accepted
+from gateway.api.upload import Upload, read_upload
+from gateway.errors import CallerLeft, ImageUrlOff, SlowUpload
+from gateway.pipeline.picture_request import Params, PictureRequest
+from gateway.runtime import Gateway
+from gateway.service.access import caller_of, work_of
+from gateway.service.middleware import request_id
+from gateway.timings import Timings
+
+
+async def read_request(
+    request: Request,
+    gateway: Gateway,
+    model: type[Params],
+    accepted: Accepted,
+    defaults: dict[str, str] | None = None,
+) -> PictureRequest[Params]:
+    """Read the whole of `request`. Its clock and its deadline start when the upload is complete.
+
+    model: of the parameters. defaults: parameters that hold where the client sends none.
+    Raises GatewayError for an upload that is slow, malformed, without a picture, or with invalid parameters.
+    """
+    upload = await _receive(request, gateway.settings.limits.upload_timeout_s)
+    timings = Timings()
+    params = replace(upload, fields={**(defaults or {}), **upload.fields}).params(model)
+    limit_s = gateway.settings.upstream.timeout_s
+    timeout_s = min(params.timeout_s or limit_s, limit_s)
+    deadline = time.monotonic() + timeout_s
+    data = upload.data
+    if upload.image_url is not None:
+        with timings.stage("fetch"):
+            data = await _fetch(request, gateway, upload.image_url, deadline)
+    with timings.stage("key"):
+        picture = await gateway.pictures.add(data)
+    return PictureRequest(
+        picture=picture,
+        params=params,
+        request_id=request_id(request.scope),
+        timeout_s=timeout_s,
+        timings=timings,
+        accepted=accepted.output_format,
+        work=work_of(request.scope),
+        deadline=deadline,
+    )
+
+
+async def _receive(request: Request, timeout_s: float) -> Upload:
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await read_upload(request)
+    except TimeoutError as error:
+        raise SlowUpload(
+            f"the body did not arrive within {timeout_s:g} seconds; send a smaller picture, or use a faster "
+            "connection"
+        ) from error
+    except ClientDisconnect as error:
+        raise CallerLeft("the client disconnected before the upload was complete") from error
+
+
+async def _fetch(request: Request, gateway: Gateway, url: str, deadline: float) -> bytes:
+    if gateway.fetcher is None:
+        raise ImageUrlOff("this gateway does not fetch pictures; send the picture itself as `image`")
+    limit = gateway.settings.limits.max_body_bytes
+    caller = caller_of(request.scope)
+    if caller and caller.max_body_bytes:
+        limit = min(limit, caller.max_body_bytes)
+    async with cancel_on_disconnect(request):
+        return await gateway.fetcher.fetch(url, limit, deadline)
