@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 
@@ -31,11 +31,18 @@ class Timings:
         finally:
             self.add(name, (time.perf_counter() - started) * 1000)
 
-    def begin_wait(self) -> Callable[[], None]:
-        """Begin to wait for a thread. Call the result where the wait ends: the time counts as stage
-        `queue`."""
-        began = time.perf_counter()
-        return lambda: self.add("queue", (time.perf_counter() - began) * 1000)
+    @contextmanager
+    def remainder(self, name: str) -> Iterator[None]:
+        """Add to stage `name` the part of the block's time that belongs to no other stage in it.
+
+        Work on a thread is timed by its own stages; the remainder is the wait for the thread and its result.
+        """
+        started, before = time.perf_counter(), sum(self._stages_ms.values())
+        try:
+            yield
+        finally:
+            inner_ms = sum(self._stages_ms.values()) - before
+            self.add(name, (time.perf_counter() - started) * 1000 - inner_ms)
 
     def add(self, name: str, milliseconds: float) -> None:
         """Add `milliseconds` to stage `name`."""

@@ -47,13 +47,8 @@ class Standardiser:
     async def make(self, asked: PictureRequest[Params]) -> Standardised:
         """Return the new portrait. Raises NoFace and HeadTurned by `asked.params`, and what `decode`
         raises."""
-        end_wait = asked.timings.begin_wait()
-
-        def work() -> Standardised:
-            end_wait()
-            return self._standardise(asked)
-
-        made = await self._threads.run(work)
+        with asked.timings.remainder("queue"):
+            made = await self._threads.run(self._standardise, asked)
         with asked.timings.stage("store"):
             await self._cache.put(self.key(asked), _write_entry(made))
         return made

@@ -47,23 +47,24 @@ class PhotoEnhancer:
             photo = await self._threads.run(decode, asked.picture.data, self._limits)
         output_format = params.format or asked.accepted or own_format(photo)
         _check_output_size(photo, params.upscale, output_format, self._limits)
-        whole = await self._restore(photo, asked, backend)
+        enhanced = await self.restore_faces(photo, asked, backend)
         with timings.stage("encode"):
             image = await self._threads.run(
                 encode_photo,
-                whole.pixels,
+                enhanced.pixels,
                 photo.pixels,
                 photo.original,
                 output_format,
                 params.quality,
                 keep_gps=params.keep_metadata == "all",
             )
-        report = report_photo(whole, photo, self._finder.name, backend.model)
+        report = report_photo(enhanced, photo, self._finder.name, backend.model)
         return Result(image, output_format, report)
 
-    async def _restore(
+    async def restore_faces(
         self, photo: Photo, asked: PictureRequest[EnhanceParams], backend: Backend
     ) -> EnhancedPhoto:
+        """Return `photo` with every face restored in a window of its own. Raises GatewayError."""
         params, timings, threads = asked.params, asked.timings, self._threads
         with timings.stage("find_faces"):
             found = await threads.run(self._finder.find, photo.pixels)

@@ -99,7 +99,7 @@ class Access:
         """
         if caller.concurrency is not None and self._in_flight[caller.name] >= caller.concurrency:
             raise TooManyAtOnce(
-                f"{caller.concurrency} of your requests are in progress, which is the limit; wait for one to end",
+                f"{caller.concurrency} of your requests are in progress, the limit; wait for one to end",
                 _RETRY_AFTER_S,
             )
         self._in_flight[caller.name] += 1

@@ -2,8 +2,8 @@
 
 Three limits, in the order in which a request meets them:
 
-- uploads: bodies that are being received. A request that the cache answers, or that joins an identical one,
-  never goes further, so that it is answered however full the queue is.
+- uploads: bodies that are being received, as many as there are places. A request that the cache answers, or
+  that joins an identical one, goes no further, so that it is answered however full the queue is.
 - places: requests that wait for a worker or have one. A place is held until the work's threads have ended.
 - workers: requests, or files of batches, that are worked on.
 """
@@ -17,7 +17,7 @@ from gateway.errors import QueueFull
 # About the time of one portrait.
 _RETRY_AFTER_S = 1.0
 # Uploads received at once, at least: with few workers a crowd may still ask for what is in the cache.
-_MIN_UPLOADS = 64
+_MIN_UPLOADS = 16
 
 
 class Admission:

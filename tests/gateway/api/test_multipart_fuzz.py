@@ -40,7 +40,8 @@ async def post(client: httpx.AsyncClient, body, boundary: bytes = b"x", path: st
     if answer.status_code != 200:
         assert 400 <= answer.status_code < 500, answer.text
         assert answer.headers["Content-Type"] == "application/problem+json"
-    assert client._transport.app.state.gateway.admission.waiting == 0
+    admission = client._transport.app.state.gateway.admission
+    assert admission.taken == admission.uploads == 0
     return answer
 
 

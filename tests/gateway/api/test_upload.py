@@ -159,7 +159,7 @@ def test_parameters_are_the_models_or_all_that_are_wrong_are_named():
     with pytest.raises(InvalidParameters) as raised:
         Upload(b"", {"strength": "much", "linkge": "true"}).params(Params)
     assert [error["parameter"] for error in raised.value.errors] == ["strength", "linkge"]
-    assert raised.value.errors[1]["message"] == "unknown; the parameters are strength, linkage"
+    assert raised.value.errors[1]["message"] == "unknown parameter; the parameters are strength, linkage"
     assert "strength:" in str(raised.value)
     assert "linkge:" in str(raised.value)
 

@@ -44,7 +44,7 @@ def age(store_folder: Path, key: str, seconds: int) -> None:
     os.utime(path, (moment, moment))
 
 
-async def test_entries_outlast_the_store(tmp_path, store_in):
+async def test_entries_survive_a_restart(tmp_path, store_in):
     await store_in(tmp_path).put(key_of(1), b"one")
     again = store_in(tmp_path)
     assert await again.get(key_of(1)) == b"one"
@@ -54,14 +54,14 @@ async def test_entries_outlast_the_store(tmp_path, store_in):
     assert files_in(tmp_path) == []
 
 
-async def test_no_folder_is_made_before_there_is_anything_to_keep(tmp_path, store_in):
+async def test_the_folder_is_made_at_the_first_write(tmp_path, store_in):
     store = store_in(tmp_path / "results")
     assert await store.get(key_of(1)) is None
     await store.drop(key_of(1))
     assert not (tmp_path / "results").exists()
 
 
-async def test_files_are_their_owners_alone(tmp_path, store_in):
+async def test_only_the_owner_can_read_the_files(tmp_path, store_in):
     before = os.umask(0)
     try:
         await store_in(tmp_path / "results").put(key_of(1), b"a face")
@@ -72,7 +72,7 @@ async def test_files_are_their_owners_alone(tmp_path, store_in):
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-async def test_the_least_recently_used_goes_first(tmp_path, store_in):
+async def test_evicts_the_least_recently_read_entry(tmp_path, store_in):
     store = store_in(tmp_path, 1000)
     for number in range(10):
         await store.put(key_of(number), bytes(100))
@@ -85,7 +85,7 @@ async def test_the_least_recently_used_goes_first(tmp_path, store_in):
     assert kept == [0, *range(11 - len(kept) + 1, 11)]
 
 
-async def test_it_stays_within_its_size_whatever_is_written(tmp_path, store_in):
+async def test_never_exceeds_its_limit(tmp_path, store_in):
     store = store_in(tmp_path, 10_000)
     for number in range(300):
         await store.put(key_of(number), bytes(number * 7 % 900 + 1))
@@ -93,7 +93,7 @@ async def test_it_stays_within_its_size_whatever_is_written(tmp_path, store_in):
     assert await store.get(key_of(299)) is not None
 
 
-async def test_what_another_process_left_counts_and_goes(tmp_path, store_in):
+async def test_files_of_another_process_count_and_are_evicted(tmp_path, store_in):
     """A process that was killed while it wrote leaves a part."""
     first = store_in(tmp_path, 1000)
     await first.put(key_of(1), bytes(10))
@@ -105,7 +105,7 @@ async def test_what_another_process_left_counts_and_goes(tmp_path, store_in):
     assert await first.get(key_of(1)) is not None
 
 
-async def test_what_is_larger_than_all_of_it_is_not_kept(tmp_path, store_in):
+async def test_an_entry_larger_than_the_tier_is_not_stored(tmp_path, store_in):
     store = store_in(tmp_path, 100)
     await store.put(key_of(1), bytes(101))
     assert await store.get(key_of(1)) is None
@@ -128,7 +128,7 @@ def as_somebody(monkeypatch) -> Callable[..., None]:
     return refuse
 
 
-async def test_a_folder_for_reading_only_is_still_read(tmp_path, store_in, as_somebody, caplog):
+async def test_a_read_only_folder_is_still_read(tmp_path, store_in, as_somebody, caplog):
     store = store_in(tmp_path)
     await store.put(key_of(1), b"one")
     as_somebody("os.utime", "tempfile.NamedTemporaryFile", "pathlib.Path.unlink")
@@ -140,7 +140,7 @@ async def test_a_folder_for_reading_only_is_still_read(tmp_path, store_in, as_so
     assert str(tmp_path) in caplog.text
 
 
-async def test_a_folder_that_cannot_be_is_a_cache_that_keeps_nothing(tmp_path, store_in, caplog):
+async def test_an_unusable_folder_is_logged_and_stores_nothing(tmp_path, store_in, caplog):
     (tmp_path / "file").write_text("no folder")
     store = store_in(tmp_path / "file" / "results")
     await store.put(key_of(1), b"one")
@@ -172,7 +172,7 @@ async def test_a_damaged_file_is_a_miss_and_is_replaced(tmp_path, store_in, capl
     assert caplog.text.count("damaged") == 3
 
 
-async def test_a_file_under_anothers_name_is_a_miss(tmp_path, store_in):
+async def test_a_file_under_another_key_is_a_miss(tmp_path, store_in):
     cache = Cache([Packed(store_in(tmp_path))])
     await cache.put(key_of(1), Entry({}, b"one's"))
     await cache.put(key_of(2), Entry({}, b"two's"))
@@ -204,7 +204,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-def test_processes_that_write_at_once_see_whole_entries_only(tmp_path):
+def test_concurrent_processes_never_read_a_partial_entry(tmp_path):
     """Three write the same keys and evict each other's entries; each checks all that it reads."""
     writers = [
         subprocess.Popen(

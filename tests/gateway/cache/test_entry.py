@@ -1,4 +1,4 @@
-"""An entry gives back what was put in, or says that it is damaged: never anything else."""
+"""Packed entries are unpacked unchanged, or raise Corrupt."""
 
 import pytest
 from hypothesis import assume, given
@@ -13,13 +13,13 @@ ENTRIES = st.tuples(st.text(), st.builds(Entry, HEADS, st.binary(max_size=200)))
 
 
 @given(ENTRIES)
-def test_an_entry_gives_back_what_was_put_in(kept):
+def test_unpack_returns_the_packed_entry(kept):
     key, entry = kept
     assert unpack(key, pack(key, entry)) == entry
 
 
 @given(ENTRIES, st.data())
-def test_any_change_shows(kept, data):
+def test_any_changed_byte_raises_corrupt(kept, data):
     key, entry = kept
     packed = bytearray(pack(key, entry))
     packed[data.draw(st.integers(0, len(packed) - 1))] ^= data.draw(st.integers(1, 255))
@@ -28,7 +28,7 @@ def test_any_change_shows(kept, data):
 
 
 @given(ENTRIES, st.data())
-def test_a_part_shows(kept, data):
+def test_a_truncated_entry_raises_corrupt(kept, data):
     key, entry = kept
     packed = pack(key, entry)
     with pytest.raises(Corrupt):
@@ -36,20 +36,20 @@ def test_a_part_shows(kept, data):
 
 
 @given(ENTRIES, st.binary(min_size=1, max_size=20))
-def test_more_than_the_whole_shows(kept, more):
+def test_trailing_bytes_raise_corrupt(kept, more):
     with pytest.raises(Corrupt):
         unpack(kept[0], pack(*kept) + more)
 
 
 @given(ENTRIES, st.text())
-def test_the_entry_of_another_key_shows(kept, other):
-    """No store that mixes its entries up can give a caller somebody else's picture."""
+def test_the_entry_of_another_key_raises_corrupt(kept, other):
+    """A store that mixes entries up cannot answer with another request's picture."""
     assume(other != kept[0])
     with pytest.raises(Corrupt):
         unpack(other, pack(*kept))
 
 
 @given(st.text(), st.binary(max_size=100))
-def test_anything_else_is_no_entry(key, noise):
+def test_other_bytes_raise_corrupt(key, noise):
     with pytest.raises(Corrupt):
         unpack(key, noise)

@@ -1,4 +1,4 @@
-"""Memory is bounded, and what was not used for longest goes first."""
+"""The memory tier is bounded, and evicts the least recently used entry first."""
 
 import pytest
 from hypothesis import given
@@ -11,11 +11,11 @@ pytestmark = pytest.mark.anyio
 
 
 def entry_of(size: int, letter: bytes = b"x") -> Entry:
-    """One that counts as `size` bytes."""
+    """An entry that counts as `size` bytes."""
     return Entry({"letter": letter.decode()}, letter * (size - _HEAD_BYTES))
 
 
-async def test_the_least_recently_used_goes_first():
+async def test_evicts_the_least_recently_used_entry():
     store = MemoryStore(60_000)
     for key in "abc":
         await store.put(key, entry_of(20_000, key.encode()))
@@ -24,7 +24,7 @@ async def test_the_least_recently_used_goes_first():
     assert [await store.get(key) is not None for key in "abcd"] == [True, False, True, True]
 
 
-async def test_what_is_larger_than_all_of_it_is_not_kept():
+async def test_an_entry_larger_than_the_tier_is_not_stored():
     store = MemoryStore(20_000)
     await store.put("small", entry_of(20_000))
     await store.put("large", entry_of(20_001))
@@ -32,13 +32,13 @@ async def test_what_is_larger_than_all_of_it_is_not_kept():
     assert await store.get("small") == entry_of(20_000)
 
 
-async def test_no_memory_keeps_nothing():
+async def test_a_tier_of_zero_bytes_stores_nothing():
     store = MemoryStore(0)
     await store.put("a", Entry({}, b""))
     assert await store.get("a") is None
 
 
-async def test_what_is_dropped_is_gone_and_may_be_dropped_again():
+async def test_drop_is_idempotent():
     store = MemoryStore(20_000)
     await store.put("a", entry_of(20_000))
     await store.drop("a")
@@ -47,7 +47,7 @@ async def test_what_is_dropped_is_gone_and_may_be_dropped_again():
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 40_000)), max_size=30))
-async def test_it_never_holds_more_than_it_may(puts):
+async def test_never_holds_more_than_its_limit(puts):
     store = MemoryStore(50_000)
     for key, size in puts:
         await store.put(key, Entry({}, bytes(size)))

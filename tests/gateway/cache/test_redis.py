@@ -1,4 +1,4 @@
-"""Results in a real Redis, and a Redis that is away, hangs, or talks nonsense: never more than a miss."""
+"""The Redis tier: a Redis that is down, hangs or sends garbage is a cache miss, and nothing worse."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def store_at():
-    """Makes stores, and closes their connections."""
+    """Makes stores; their connections are closed after the test."""
     made = []
 
     def make(url: str, ttl_s: int = 60) -> RedisStore:
@@ -29,9 +29,9 @@ async def store_at():
 
 
 @pytest.fixture
-def no_pause(monkeypatch):
-    """A Redis that failed is asked again at once."""
-    monkeypatch.setattr(module, "_PAUSE_S", 0.0)
+def no_quiet_period(monkeypatch):
+    """A Redis that failed is used again at once."""
+    monkeypatch.setattr(module, "_QUIET_S", 0.0)
 
 
 async def test_entries_are_shared_and_expire(redis_server, store_at):
@@ -58,17 +58,9 @@ async def test_a_damaged_entry_is_a_miss_and_is_replaced(redis_server, store_at)
     assert await cache.get("k") is None
 
 
-async def test_the_first_of_several_is_found(redis_server, store_at):
-    store = store_at(redis_server.url)
-    assert await store.first(["a", "b", "c"]) is None
-    for key in "bc":
-        await store.put(key, key.encode())
-    assert await store.first(["a", "b", "c"]) == ("b", b"b")
-
-
-@pytest.mark.usefixtures("no_pause")
-async def test_many_at_once_each_get_their_own_whoever_gives_up(redis_server, store_at):
-    """A reader that is cancelled must not leave its answer to the next one on that connection."""
+@pytest.mark.usefixtures("no_quiet_period")
+async def test_concurrent_reads_get_their_own_entries_when_others_are_cancelled(redis_server, store_at):
+    """A cancelled read must not leave its reply to the next read on that connection."""
     store = store_at(redis_server.url)
     for number in range(20):
         await store.put(str(number), str(number).encode() * 20_000)
@@ -86,22 +78,22 @@ async def test_many_at_once_each_get_their_own_whoever_gives_up(redis_server, st
     assert await store.get("7") == b"7" * 20_000
 
 
-@pytest.mark.usefixtures("no_pause")
-async def test_a_redis_that_comes_back_is_used_again(redis_server, store_at, caplog):
+@pytest.mark.usefixtures("no_quiet_period")
+async def test_a_restarted_redis_is_used_again(redis_server, store_at, caplog):
     store = store_at(redis_server.url)
     await store.put("k", b"entry")
     redis_server.stop()
     assert await store.get("k") is None
     await store.put("k", b"entry")
     await store.drop("k")
-    assert "left alone" in caplog.text
+    assert "is not used for" in caplog.text
     redis_server.start()
     await store.put("k", b"again")
     assert await store.get("k") == b"again"
 
 
-@pytest.mark.usefixtures("no_pause")
-async def test_a_redis_that_hangs_costs_its_timeout_once(redis_server, store_at):
+@pytest.mark.usefixtures("no_quiet_period")
+async def test_a_hanging_redis_is_a_miss_after_the_timeout(redis_server, store_at):
     store = store_at(redis_server.url)
     await store.put("k", b"entry")
     redis_server.hang()
@@ -112,8 +104,8 @@ async def test_a_redis_that_hangs_costs_its_timeout_once(redis_server, store_at)
     assert await store.get("k") == b"entry"
 
 
-async def test_a_redis_that_failed_is_left_alone_for_a_while(redis_server, store_at, caplog):
-    """Else every request would wait for its timeout, and write a line."""
+async def test_a_failed_redis_is_not_used_during_the_quiet_period(redis_server, store_at, caplog):
+    """Otherwise every request would wait for the timeout and log a line."""
     store = store_at(redis_server.url)
     redis_server.hang()
     assert await store.get("k") is None
@@ -127,7 +119,7 @@ async def test_a_redis_that_failed_is_left_alone_for_a_while(redis_server, store
 
 @asynccontextmanager
 async def no_redis(speak: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
-    """The address of something that is no Redis."""
+    """The URL of a server that does not speak Redis."""
     open_ones = {}
 
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -157,7 +149,7 @@ async def drip(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.05)
 
 
-def saying(words: bytes) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
+def send_bytes(words: bytes) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
     async def say(writer: asyncio.StreamWriter) -> None:
         writer.write(words)
         await writer.drain()
@@ -165,13 +157,19 @@ def saying(words: bytes) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
     return say
 
 
-@pytest.mark.usefixtures("no_pause")
+@pytest.mark.usefixtures("no_quiet_period")
 @pytest.mark.parametrize(
     "speak",
-    [silence, drip, saying(b""), saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), saying(b"$99999999\r\nfew")],
+    [
+        silence,
+        drip,
+        send_bytes(b""),
+        send_bytes(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        send_bytes(b"$99999999\r\nfew"),
+    ],
     ids=["silence", "drip", "closes", "http", "breaks off"],
 )
-async def test_whatever_listens_there_it_is_a_miss(store_at, speak):
+async def test_a_server_that_is_not_redis_is_a_miss(store_at, speak):
     async with no_redis(speak) as url, asyncio.timeout(10 * module._TIMEOUT_S):
         store = store_at(url)
         assert await store.get("k") is None
@@ -179,7 +177,7 @@ async def test_whatever_listens_there_it_is_a_miss(store_at, speak):
         await store.close()
 
 
-async def test_no_secret_of_the_address_is_logged(store_at, caplog):
+async def test_the_password_in_the_url_is_not_logged(store_at, caplog):
     store = store_at("redis://user:s3cr3t@127.0.0.1:1/0")
     assert await store.get("k") is None
     assert caplog.messages

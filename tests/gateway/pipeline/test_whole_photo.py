@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from gateway.errors import BackendAway, HeadTurned, NoFace
 from gateway.faces import Face
 from gateway.imaging.original import Original
-from gateway.imaging.photo import Photo
+from gateway.imaging.photo import Photo, PixelLimits
 from gateway.params import EnhanceParams
-from gateway.pipeline.whole_photo import enhance_whole
+from gateway.pipeline.picture import Picture
+from gateway.pipeline.picture_request import PictureRequest
+from gateway.pipeline.whole_photo import PhotoEnhancer
 from gateway.timings import Timings
 from gpen_common.geometry import enlarge
 from gpen_common.threads import Threads
@@ -71,16 +73,23 @@ class Sees:
         return self.faces
 
 
+LIMITS = PixelLimits(max_pixels=10**9, max_side=32_000)
+
+
+def enhance(pixels, found, backend, threads, **params):
+    photo = Photo(pixels, Original(), "PNG")
+    wanted = EnhanceParams(output="photo", **params)
+    asked = PictureRequest(Picture(b"", ""), wanted, "id", 60, Timings())
+    return PhotoEnhancer(Sees(found), threads, LIMITS).restore_faces(photo, asked, backend)
+
+
 @pytest.fixture(scope="module")
 def whole():
     """Enhances a photo whose faces are given."""
     threads = Threads(2)
 
     def run(pixels, found, backend=None, **params):
-        photo = Photo(pixels, Original(), "PNG")
-        asked = EnhanceParams(output="photo", **params)
-        work = enhance_whole(photo, asked, Sees(found), backend or StandIn(), threads, Timings())
-        return asyncio.run(work)
+        return asyncio.run(enhance(pixels, found, backend or StandIn(), threads, **params))
 
     yield run
     threads.close()
@@ -160,7 +169,7 @@ def test_a_head_turned_too_far_is_left_alone_and_named(whole, face_at, yaw, poli
     faces = [face_at(100, 100, 30, yaw=yaw), face_at(300, 100, 30)]
     done = whole(photo, faces, yaw=policy)
     assert [one.face for one in done.left_alone] == faces[:left]
-    assert all(f"turned {abs(yaw):.0f}° aside" in one.reason for one in done.left_alone)
+    assert all(f"turned by {abs(yaw):.0f}°" in one.reason for one in done.left_alone)
 
 
 def test_a_head_turned_a_little_too_far_is_softened_or_left_alone(whole, face_at):
@@ -189,7 +198,7 @@ def test_a_photo_without_a_face_comes_back_as_it_is_with_a_warning(whole):
     done = whole(photo, [], backend := StandIn(), upscale=2)
     np.testing.assert_array_equal(done.pixels, enlarge(photo, 2))
     assert backend.asked == []
-    assert done.warnings == ("no_face: the finder 'given' sees no face; nothing was restored",)
+    assert done.warnings == ("no_face: the face finder 'given' found no face; nothing was restored",)
     with pytest.raises(NoFace):
         whole(photo, [], no_face="reject")
 
@@ -240,12 +249,9 @@ def test_one_windows_failure_is_one_error_and_the_others_are_given_up(whole, fac
 def test_a_caller_who_leaves_ends_every_window(face_at):
     photo, faces = crowd(face_at, 5, 3)
     backend, threads = StandIn(slow=10**9), Threads(2)
-    asked = EnhanceParams(output="photo")
 
     async def leave():
-        work = asyncio.create_task(
-            enhance_whole(Photo(photo, Original(), "PNG"), asked, Sees(faces), backend, threads, Timings())
-        )
+        work = asyncio.create_task(enhance(photo, faces, backend, threads))
         await backend.full.wait()
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -322,7 +328,9 @@ _FIFTY_MEGAPIXELS = """
     from gateway.imaging.photo import Photo
     from gpen_common.threads import Threads
     from gateway.timings import Timings
-    from gateway.pipeline.whole_photo import enhance_whole
+    from gateway.pipeline.picture import Picture
+from gateway.pipeline.picture_request import PictureRequest
+from gateway.pipeline.whole_photo import PhotoEnhancer
     from gpen_common.types import ModelInfo, Restored
 
     def face(x, eyes):
@@ -342,8 +350,9 @@ _FIFTY_MEGAPIXELS = """
     pixels = np.full((7200, 7000, 3), 60, np.uint8)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     photo, params = Photo(pixels, Original(), "PNG"), EnhanceParams(output="photo")
-    work = enhance_whole(photo, params, Finder(), Inverts(), Threads(2), Timings())
-    done = asyncio.run(work)
+    asked = PictureRequest(Picture(b"", ""), params, "id", 600, Timings())
+    enhancer = PhotoEnhancer(Finder(), Threads(2), PixelLimits(10**9, 10**5))
+    done = asyncio.run(enhancer.restore_faces(photo, asked, Inverts()))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert (done.pixels[3600] != 60).any()
 """

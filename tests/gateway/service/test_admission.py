@@ -1,9 +1,9 @@
-"""A bounded queue, a limit of workers, deadlines, and callers who leave: tickets come back in every case."""
+"""Places and workers come back in every case: results, failures, deadlines, disconnects, cancellation."""
 
 import asyncio
 import threading
-import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import settings
@@ -11,18 +11,25 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from starlette.requests import Request
 
+from gateway.api.connection import cancel_on_disconnect
 from gateway.errors import CallerLeft, DeadlinePassed, QueueFull
+from gateway.params import PreprocessParams
+from gateway.pipeline.in_flight import InFlight
+from gateway.pipeline.picture import Picture
+from gateway.pipeline.picture_request import PictureRequest
 from gateway.service.admission import Admission
+from gateway.timings import Timings
 from gpen_common.threads import Threads
 
 pytestmark = pytest.mark.anyio
 
 
 class Caller:
-    """One request whose body has been read. leave: disconnects."""
+    """One request whose body has been read, on the road of the handler. leave: disconnects."""
 
-    def __init__(self) -> None:
+    def __init__(self, flights: InFlight[object] | None = None) -> None:
         self._left = asyncio.Event()
+        self._flights = flights or InFlight()
         self.request = Request({"type": "http"}, self._receive)
 
     async def _receive(self) -> dict[str, str]:
@@ -35,8 +42,14 @@ class Caller:
     async def run(
         self, admission: Admission, work: Callable[[], Awaitable[object]], allowed_s: float = 60
     ) -> object:
-        with admission.ticket() as ticket:
-            return await ticket.run(self.request, work, time.monotonic() + allowed_s)
+        asked = PictureRequest(Picture(b"", ""), PreprocessParams(), "id", allowed_s, Timings())
+
+        async def make() -> object:
+            async with asked.worker(admission):
+                return await work()
+
+        async with asked.until_deadline(), cancel_on_disconnect(self.request):
+            return await self._flights.join(str(id(self)), make, asked.work)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -46,24 +59,36 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def settle() -> None:
-    """Lets everything go as far as it can by itself."""
+    """Run everything that is ready."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
-async def test_a_ticket_is_refused_at_once_where_there_is_none_left():
+async def test_a_place_is_refused_where_all_are_taken():
     admission = Admission(workers=1, queue=1)
-    with admission.ticket(), admission.ticket():
-        assert admission.waiting == 2
-        with pytest.raises(QueueFull) as raised, admission.ticket():
+    with admission.place(), admission.place():
+        assert admission.taken == 2
+        with pytest.raises(QueueFull) as raised, admission.place():
             pass
         assert raised.value.retry_after >= 1
-    assert admission.waiting == 0
-    with admission.ticket():
-        assert admission.waiting == 1
+    assert admission.taken == 0
+    with admission.place():
+        assert admission.taken == 1
 
 
-async def test_no_more_work_at_once_than_workers_and_first_come_is_first_served():
+async def test_uploads_have_a_limit_of_their_own():
+    admission = Admission(workers=60, queue=40)
+    with ExitStack() as held:
+        for _ in range(100):
+            held.enter_context(admission.upload())
+        with pytest.raises(QueueFull), admission.upload():
+            pass
+        with admission.place():
+            assert (admission.uploads, admission.taken) == (100, 1)
+    assert admission.uploads == 0
+
+
+async def test_workers_bound_concurrent_work_in_order_of_arrival():
     admission = Admission(workers=2, queue=10)
     running, most, order = 0, 0, []
     steps = asyncio.Semaphore(0)
@@ -82,16 +107,16 @@ async def test_no_more_work_at_once_than_workers_and_first_come_is_first_served(
         for number in range(12)
     ]
     await settle()
-    assert (admission.waiting, order) == (12, [0, 1])
+    assert (admission.taken, order) == (12, [0, 1])
     for _ in callers:
         steps.release()
         await settle()
     assert await asyncio.gather(*callers) == list(range(12))
     assert (most, order) == (2, list(range(12)))
-    assert admission.waiting == 0
+    assert admission.taken == 0
 
 
-async def test_a_failure_is_the_callers_and_gives_the_ticket_back():
+async def test_a_failure_reaches_the_caller_and_frees_the_place():
     admission = Admission(workers=1, queue=0)
 
     async def fail() -> None:
@@ -99,11 +124,11 @@ async def test_a_failure_is_the_callers_and_gives_the_ticket_back():
 
     with pytest.raises(ZeroDivisionError):
         await Caller().run(admission, fail)
-    assert admission.waiting == 0
+    assert admission.taken == 0
 
 
-async def test_a_passed_deadline_answers_at_once_and_the_ticket_is_held_until_the_thread_ends():
-    admission, threads = Admission(workers=1, queue=1), Threads(1)
+async def test_a_passed_deadline_answers_at_once_and_the_place_is_held_until_the_thread_ends():
+    admission, threads, flights = Admission(workers=1, queue=1), Threads(1), InFlight()
     begun, may_end, never = threading.Event(), threading.Event(), []
 
     def block() -> None:
@@ -113,37 +138,37 @@ async def test_a_passed_deadline_answers_at_once_and_the_ticket_is_held_until_th
     async def not_started() -> None:
         never.append("started")
 
-    blocked = asyncio.create_task(Caller().run(admission, lambda: threads.run(block), allowed_s=0.2))
+    blocked = asyncio.create_task(Caller(flights).run(admission, lambda: threads.run(block), allowed_s=0.2))
     await until(begun.is_set)
     with pytest.raises(DeadlinePassed):
         await blocked
     assert not may_end.is_set()
-    assert admission.waiting == 1, "its thread is still at work"
+    assert admission.taken == 1, "its thread is still at work"
     with pytest.raises(DeadlinePassed):
         await Caller().run(admission, not_started, allowed_s=0.05)
     assert never == [], "the one worker is busy"
     await settle()
-    assert admission.waiting == 1
-    finishing = asyncio.create_task(admission.finished())
+    assert admission.taken == 1
+    finishing = asyncio.create_task(flights.finish())
     await settle()
     assert not finishing.done()
     may_end.set()
     await finishing
     await settle()
-    assert admission.waiting == 0
+    assert admission.taken == 0
     threads.close()
 
 
 @pytest.mark.parametrize("allowed_s", [0, -1])
-async def test_a_deadline_that_is_over_already_waits_for_nothing(allowed_s):
+async def test_a_deadline_in_the_past_fails_at_once(allowed_s):
     admission = Admission(workers=1, queue=0)
     with pytest.raises(DeadlinePassed):
         await Caller().run(admission, asyncio.Event().wait, allowed_s)
     await settle()
-    assert admission.waiting == 0
+    assert admission.taken == 0
 
 
-async def test_who_leaves_the_queue_is_never_started():
+async def test_a_disconnect_in_the_queue_never_starts_the_work():
     admission, gate, ran = Admission(workers=1, queue=2), asyncio.Event(), []
 
     async def work(name: str) -> str:
@@ -161,15 +186,15 @@ async def test_who_leaves_the_queue_is_never_started():
     with pytest.raises(CallerLeft):
         await running[1]
     await settle()
-    assert admission.waiting == 2
+    assert admission.taken == 2
     gate.set()
     assert await running[0] == "first"
     assert await running[2] == "last"
     assert ran == ["first", "last"]
-    assert admission.waiting == 0
+    assert admission.taken == 0
 
 
-async def test_who_leaves_cancels_the_work_that_has_begun():
+async def test_a_disconnect_cancels_work_in_progress():
     admission, caller = Admission(workers=1, queue=0), Caller()
     seen = []
 
@@ -188,11 +213,11 @@ async def test_who_leaves_cancels_the_work_that_has_begun():
         await running
     await settle()
     assert seen == ["begun", "cancelled"]
-    assert admission.waiting == 0
+    assert admission.taken == 0
 
 
-async def test_a_handler_that_is_cancelled_cancels_its_work():
-    """As a server does whose grace is over."""
+async def test_cancelling_the_handler_cancels_its_work():
+    """The server cancels handlers at the end of its grace period."""
     admission, cancelled = Admission(workers=1, queue=0), asyncio.Event()
 
     async def work() -> None:
@@ -208,21 +233,11 @@ async def test_a_handler_that_is_cancelled_cancels_its_work():
         await handler
     await settle()
     assert cancelled.is_set()
-    assert admission.waiting == 0
-
-
-async def test_a_result_that_comes_with_the_leaving_is_still_a_result():
-    admission, caller = Admission(workers=1, queue=0), Caller()
-
-    async def work() -> str:
-        caller.leave()
-        return "done"
-
-    assert await caller.run(admission, work) == "done"
+    assert admission.taken == 0
 
 
 class AdmissionMachine(RuleBasedStateMachine):
-    """Any order of arriving, finishing, failing, leaving: never more tickets or work than there may be."""
+    """Requests arrive, finish, fail and leave in any order: places and workers never exceed their limits."""
 
     @initialize(workers=st.integers(1, 3), queue=st.integers(0, 3))
     def begin(self, workers: int, queue: int) -> None:
@@ -285,9 +300,9 @@ class AdmissionMachine(RuleBasedStateMachine):
     def places_are_used_and_not_exceeded(self) -> None:
         if hasattr(self, "loop"):
             self.turn()
-            assert self.admission.waiting == len(self.inside) <= self.most
+            assert self.admission.taken == len(self.inside) <= self.most
             assert len(self.at_work) == min(self.workers, len(self.inside))
-            # Who came first is at work.
+            # In order of arrival.
             assert set(self.at_work) == {own for *_, own in self.inside[: self.workers]}
 
     def teardown(self) -> None:
@@ -295,7 +310,7 @@ class AdmissionMachine(RuleBasedStateMachine):
             for caller, _, _ in self.inside:
                 caller.leave()
             self.turn()
-            assert self.admission.waiting == 0
+            assert self.admission.taken == 0
             for _, task, _ in self.inside:
                 task.exception()
             self.loop.close()

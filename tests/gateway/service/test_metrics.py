@@ -1,4 +1,4 @@
-"""What /metrics tells, read as Prometheus would read it."""
+"""/metrics, parsed as Prometheus does."""
 
 import asyncio
 import json
@@ -21,20 +21,20 @@ def picture(astronaut) -> bytes:
 
 
 async def samples(client: httpx.AsyncClient) -> dict[str, float]:
-    """Every sample of /metrics by its name and labels."""
+    """Return every sample of /metrics by its name and labels."""
     answer = await client.get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     families = text_string_to_metric_families(answer.text)
     found = [sample for family in families for sample in family.samples]
-    told = {f"{one.name}{json.dumps(dict(sorted(one.labels.items())))}": one.value for one in found}
-    # Prometheus drops a scrape that tells the same series twice.
-    assert len(told) == len(found)
-    return told
+    values = {f"{one.name}{json.dumps(dict(sorted(one.labels.items())))}": one.value for one in found}
+    # Prometheus drops a scrape with duplicate series.
+    assert len(values) == len(found)
+    return values
 
 
-def sample(told: dict[str, float], name: str, **labels: str) -> float:
-    return told[f"{name}{json.dumps(dict(sorted(labels.items())))}"]
+def sample(values: dict[str, float], name: str, **labels: str) -> float:
+    return values[f"{name}{json.dumps(dict(sorted(labels.items())))}"]
 
 
 async def test_a_picture_is_counted_with_its_stages_faces_bytes_and_cache(
@@ -46,37 +46,37 @@ async def test_a_picture_is_counted_with_its_stages_faces_bytes_and_cache(
         for _ in range(2):
             answer = await client.post("/v1/enhance", content=picture, headers={"Content-Type": "image/png"})
             assert answer.status_code == 200
-        told = await samples(client)
-    assert sample(told, "gateway_requests_total", route="/v1/enhance", status="200") == 2
-    assert sample(told, "gateway_request_seconds_count", route="/v1/enhance") == 2
-    assert sample(told, "gateway_body_bytes_sum", direction="in") == 2 * len(picture)
+        values = await samples(client)
+    assert sample(values, "gateway_requests_total", route="/v1/enhance", status="200") == 2
+    assert sample(values, "gateway_request_seconds_count", route="/v1/enhance") == 2
+    assert sample(values, "gateway_body_bytes_sum", direction="in") == 2 * len(picture)
     made = {"output": "portrait", "engine": "echo", "model": "gpen-bfr-512"}
-    assert sample(told, "gateway_pictures_total", **made) == 1
-    assert sample(told, "gateway_stage_seconds_sum", stage="gpen_network") == pytest.approx(0.12)
-    assert sample(told, "gateway_stage_seconds_count", stage="decode") == 1
-    assert sample(told, "gateway_faces_sum", outcome="restored") == 1
-    # The first looked for the result and for its portrait, the second found the result.
-    assert sample(told, "gateway_cache_reads_total", tier="memory", outcome="miss") == 2
-    assert sample(told, "gateway_cache_reads_total", tier="memory", outcome="hit") == 1
-    assert sample(told, "gateway_cache_reads_total", tier="disk", outcome="miss") == 2
-    assert sample(told, "gateway_backend_attempts_total", outcome="ok") == 1
-    assert sample(told, "gateway_model_ready", model="gpen-bfr-512", engine="echo") == 1
-    assert sample(told, "gateway_face_finder_info", finder="fixed") == 1
-    assert sample(told, "gateway_tickets") == 0
+    assert sample(values, "gateway_pictures_total", **made) == 1
+    assert sample(values, "gateway_stage_seconds_sum", stage="gpen_network") == pytest.approx(0.12)
+    assert sample(values, "gateway_stage_seconds_count", stage="decode") == 1
+    assert sample(values, "gateway_faces_sum", outcome="restored") == 1
+    # The first request read the result and its portrait, the second found the result.
+    assert sample(values, "gateway_cache_reads_total", tier="memory", outcome="miss") == 2
+    assert sample(values, "gateway_cache_reads_total", tier="memory", outcome="hit") == 1
+    assert sample(values, "gateway_cache_reads_total", tier="disk", outcome="miss") == 2
+    assert sample(values, "gateway_backend_attempts_total", outcome="ok") == 1
+    assert sample(values, "gateway_model_ready", model="gpen-bfr-512", engine="echo") == 1
+    assert sample(values, "gateway_face_finder_info", finder="fixed") == 1
+    assert sample(values, "gateway_tickets") == 0
 
 
-async def test_what_callers_make_up_does_not_become_a_label(serving, echo_backend):
+async def test_unknown_paths_and_methods_do_not_become_labels(serving, echo_backend):
     async with serving(echo_backend()) as client:
         for path in ("/a", "/b/../c", "/v1/enhance/x"):
             await client.get(path)
         await client.request("BREW", "/v1/enhance")
-        told = await samples(client)
-    routes = {name for name in told if name.startswith("gateway_requests_total")}
-    assert sample(told, "gateway_requests_total", route="other", status="404") == 3
+        values = await samples(client)
+    routes = {name for name in values if name.startswith("gateway_requests_total")}
+    assert sample(values, "gateway_requests_total", route="other", status="404") == 3
     assert len(routes) == 2
 
 
-async def test_the_queue_is_told_while_it_is_full(serving, echo_backend, fixed_finder, picture):
+async def test_the_gauges_show_a_full_queue(serving, echo_backend, fixed_finder, picture):
     answering = asyncio.Event()
 
     async def slow(request: httpx.Request) -> httpx.Response:
@@ -87,23 +87,24 @@ async def test_the_queue_is_told_while_it_is_full(serving, echo_backend, fixed_f
     async with serving(echo_backend(answer=slow), settings=settings) as client:
         headers = {"Content-Type": "image/png"}
         posts = [
-            asyncio.create_task(client.post("/v1/enhance", content=picture, headers=headers)) for _ in "ab"
+            asyncio.create_task(client.post("/v1/enhance", content=picture + end, headers=headers))
+            for end in (b"1", b"2")
         ]
         async with asyncio.timeout(20):
-            while sample(told := await samples(client), "gateway_queue_depth") < 1:  # noqa: ASYNC110
+            while sample(values := await samples(client), "gateway_queue_depth") < 1:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        assert sample(told, "gateway_workers_busy") == sample(told, "gateway_workers") == 1
-        assert sample(told, "gateway_tickets") == sample(told, "gateway_tickets_limit") == 2
+        assert sample(values, "gateway_workers_busy") == sample(values, "gateway_workers") == 1
+        assert sample(values, "gateway_tickets") == sample(values, "gateway_tickets_limit") == 2
         assert (await client.post("/v1/enhance", content=picture, headers=headers)).status_code == 429
         answering.set()
         await asyncio.gather(*posts)
-        told = await samples(client)
-    assert sample(told, "gateway_requests_total", route="/v1/enhance", status="429") == 1
+        values = await samples(client)
+    assert sample(values, "gateway_requests_total", route="/v1/enhance", status="429") == 1
     for name in ("gateway_queue_depth", "gateway_workers_busy", "gateway_tickets"):
-        assert sample(told, name) == 0
+        assert sample(values, name) == 0
 
 
-async def test_a_backend_that_is_away_shows_in_attempts_retries_and_the_breaker(
+async def test_an_unavailable_backend_shows_in_attempts_retries_and_the_breaker(
     serving, echo_backend, picture
 ):
     async def away(request: httpx.Request) -> httpx.Response:
@@ -115,33 +116,33 @@ async def test_a_backend_that_is_away_shows_in_attempts_retries_and_the_breaker(
         for _ in range(2):
             answer = await client.post("/v1/enhance", content=picture, headers={"Content-Type": "image/png"})
             assert answer.status_code == 503
-        told = await samples(client)
-    assert sample(told, "gateway_backend_attempts_total", outcome="away") == 2
-    assert sample(told, "gateway_backend_attempts_total", outcome="refused") >= 1
-    assert sample(told, "gateway_backend_retries_total") == 1
-    assert sample(told, "gateway_breaker_state", state="open") == 1
-    assert sample(told, "gateway_breaker_state", state="closed") == 0
+        values = await samples(client)
+    assert sample(values, "gateway_backend_attempts_total", outcome="away") == 2
+    assert sample(values, "gateway_backend_attempts_total", outcome="refused") >= 1
+    assert sample(values, "gateway_backend_retries_total") == 1
+    assert sample(values, "gateway_breaker_state", state="open") == 1
+    assert sample(values, "gateway_breaker_state", state="closed") == 0
 
 
-async def test_a_backend_inside_is_part_of_the_answer(serving, picture):
+async def test_the_metrics_of_an_embedded_backend_are_included(serving, picture):
     async with serving(settings=Settings(cache=CacheSettings(cache="off"))) as client:
         answer = await client.post("/v1/enhance", content=picture, headers={"Content-Type": "image/png"})
         assert answer.status_code == 200
-        told = await samples(client)
+        values = await samples(client)
     restored = {"model": "gpen-bfr-512", "engine": "classical"}
-    assert sample(told, "gpen_backend_restorations_total", **restored) == 1
-    assert sample(told, "gateway_info", version=create_app().version) == 1
+    assert sample(values, "gpen_backend_restorations_total", **restored) == 1
+    assert sample(values, "gateway_info", version=create_app().version) == 1
 
 
-async def test_gateways_in_one_process_count_for_themselves(serving, echo_backend):
+async def test_gateways_in_one_process_have_metrics_of_their_own(serving, echo_backend):
     async with serving(echo_backend()) as one, serving(echo_backend()) as other:
         await one.get("/healthz")
         assert sample(await samples(one), "gateway_requests_total", route="/healthz", status="200") == 1
         assert not [name for name in await samples(other) if name.startswith("gateway_requests_total")]
 
 
-def test_an_app_that_is_started_again_tells_its_state_once(serving, echo_backend):
-    """Its counters go on; the state is that of the new start."""
+def test_a_restarted_app_reports_its_gauges_once(serving, echo_backend):
+    """Its counters go on; its gauges are those of the new start."""
     app = create_app(
         Settings(cache=CacheSettings(cache="off")), transport=httpx.MockTransport(echo_backend())
     )
@@ -158,10 +159,10 @@ def test_an_app_that_is_started_again_tells_its_state_once(serving, echo_backend
     assert sample(asyncio.run(started()), "gateway_requests_total", route="/metrics", status="200") == 1
 
 
-def test_names_of_others_are_told_apart_up_to_a_number_only():
+def test_label_values_beyond_the_limit_become_other():
     name = Names(most=2)
     assert [name(each) for each in ("a", "b", "c", "a", "d")] == ["a", "b", "other", "a", "other"]
 
 
-def test_metrics_of_two_apps_can_be_made_in_one_process():
+def test_two_apps_in_one_process_have_registries_of_their_own():
     assert Metrics().text().count(b"gateway_info{") == Metrics().text().count(b"gateway_info{") == 1
