@@ -1,4 +1,4 @@
-"""Write the generated parts of docs/: tables and openapi.json. `./run docs` runs it; a test compares the result.
+"""Write the generated tables in docs/ and openapi.json. `./run docs` runs it; a test compares the result.
 
 A generated table is between `<!-- generated: NAME -->` and `<!-- end -->`.
 """
