@@ -118,7 +118,7 @@ def test_before_is_aligned_with_the_portrait(open_page, url, photo):
     """Without light correction and with strength 0, before and after are the same picture."""
     page = open_form(open_page, url)
     choose(page, photo)
-    for group in ("Light", "File", "When things are not ideal"):
+    for group in ("Light", "File", "Advanced"):
         page.locator("summary").get_by_text(group, exact=True).click()
     pick(page, "clahe", "Off")
     pick(page, "exposure", "Off")
@@ -170,7 +170,7 @@ def test_accepts_dropped_and_pasted_photos(open_page, url, photo, way):
         page.evaluate(
             "data => document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data}))", data
         )
-    expect(page.locator("#status")).to_have_text("eileen.jpg is chosen.")
+    expect(page.locator("#status")).to_have_text("eileen.jpg is selected.")
     expect(page.get_by_role("button", name="Enhance")).to_be_focused()
     pick(page, "output", "Photo")
     page.get_by_role("button", name="Enhance").click()
@@ -195,10 +195,10 @@ def test_shows_the_problem_document_for_a_file_that_is_not_a_picture(open_page, 
 def test_marks_an_invalid_parameter(open_page, url, photo):
     page = open_form(open_page, url)
     choose(page, photo)
-    page.get_by_text("When things are not ideal").click()
+    page.get_by_text("Advanced").click()
     field = page.locator("#parameter-timeout_s")
     field.fill("5000")
-    page.get_by_text("When things are not ideal").click()
+    page.get_by_text("Advanced").click()
     page.get_by_role("button", name="Enhance").click()
     expect(page.get_by_role("alert")).to_contain_text("timeout_s")
     expect(field).to_have_attribute("aria-invalid", "true")
