@@ -1,6 +1,6 @@
-"""Writes what in docs/ is made from the code, tables and openapi.json; `./run docs` runs it, a test compares.
+"""Write the generated tables in docs/ and openapi.json. `./run docs` runs it; a test compares the result.
 
-A table stands between `<!-- generated: NAME -->` and `<!-- end -->`.
+A generated table is between `<!-- generated: NAME -->` and `<!-- end -->`.
 """
 
 import json
@@ -19,11 +19,11 @@ from gpen_backend.settings import BackendSettings
 from gpen_backend.weights.catalog import KNOWN_MODELS
 
 DOCS = Path(__file__).parent
-_MARKED = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def generated(text: str) -> str:
-    """`text` with every generated table as it should be now."""
+def update_tables(text: str) -> str:
+    """Return `text` with every generated table replaced by its current version."""
     tables = {
         "gateway-settings": lambda: settings_table(GROUPS),
         "backend-settings": lambda: settings_table((BackendSettings,)),
@@ -31,17 +31,17 @@ def generated(text: str) -> str:
         "errors": errors_table,
         "parameters": lambda: parameters_table(EnhanceParams),
     }
-    return _MARKED.sub(lambda match: match[1] + tables[match[2]]() + match[3], text)
+    return _TABLE.sub(lambda match: match[1] + tables[match[2]]() + match[3], text)
 
 
 def openapi_document() -> str:
-    """The OpenAPI document of a gateway as it is by default."""
+    """Return the OpenAPI document of a gateway with default settings, as JSON."""
     unset = Settings(access=AccessSettings(keys_file=None), fetch=FetchSettings(image_url="off"))
     return json.dumps(create_app(unset).openapi(), indent=1, ensure_ascii=False) + "\n"
 
 
 def checkpoints_table() -> str:
-    """Every published file of a checkpoint."""
+    """Return the table of published checkpoint files."""
     rows = ["| model | task | file | size | sha256 | from |", "| --- | --- | --- | --- | --- | --- |"]
     for model in KNOWN_MODELS.values():
         for file in (file for file in model.files if file.urls):
@@ -54,15 +54,15 @@ def checkpoints_table() -> str:
 
 
 def errors_table() -> str:
-    """Every problem type the gateway can answer."""
-    rows = ["| `type` | status | what happened |", "| --- | --- | --- |"]
-    for kind in sorted(_all_below(errors.GatewayError), key=lambda kind: (kind.status, kind.type)):
+    """Return the table of problem types."""
+    rows = ["| `type` | status | meaning |", "| --- | --- | --- |"]
+    for kind in sorted(_subclasses(errors.GatewayError), key=lambda kind: (kind.status, kind.type)):
         rows.append(f"| `{kind.type}` | {kind.status} | {(kind.__doc__ or '').splitlines()[0]} |")
     return "\n".join(rows) + "\n"
 
 
 def parameters_table(model: type[BaseModel]) -> str:
-    """Every parameter of a picture route."""
+    """Return the table of a model's parameters."""
     rows = ["| parameter | values | default | meaning |", "| --- | --- | --- | --- |"]
     for name, schema in model.model_json_schema()["properties"].items():
         default = schema.get("default")
@@ -85,20 +85,19 @@ def _values(schema: dict[str, object]) -> str:
         case {"minimum": low, "maximum": high}:
             return f"{low} to {high}"
         case {"exclusiveMinimum": low, "maximum": high}:
-            return f"over {low}, to {high}"
+            return f"above {low}, up to {high}"
     return str(schema.get("type", ""))
 
 
-def _all_below(kind: type[errors.GatewayError]) -> Iterator[type[errors.GatewayError]]:
-    yield kind
+def _subclasses(kind: type[errors.GatewayError]) -> Iterator[type[errors.GatewayError]]:
+    """Yield `kind` and its subclasses, except TryLater, which is only a base class."""
+    if kind is not errors.TryLater:
+        yield kind
     for below in kind.__subclasses__():
-        if below is not errors.TryLater:
-            yield from _all_below(below)
-        else:
-            yield from below.__subclasses__()
+        yield from _subclasses(below)
 
 
 if __name__ == "__main__":
     for page in sorted(DOCS.glob("*.md")):
-        page.write_text(generated(page.read_text()))
+        page.write_text(update_tables(page.read_text()))
     (DOCS / "openapi.json").write_text(openapi_document())

@@ -1,4 +1,4 @@
-"""What is published works where there is no source tree."""
+"""The wheel works without the source tree."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built with the hatchling that is installed here."""
+    """The wheel, built with the installed hatchling."""
     folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True)
@@ -29,18 +29,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of a new environment with the wheel and, downloaded by nobody, what it depends on."""
+    """The bin folder of a new environment with the wheel and, without downloads, its dependencies."""
     folder = tmp_path_factory.mktemp("venv")
     venv.create(folder, with_pip=False)
     install = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install"]
     subprocess.run([*install, "--no-deps", "--no-index", str(wheel)], check=True, capture_output=True)
-    # A path in a .pth file lends the packages, but not the .pth files that lie there: not the source tree.
+    # A .pth file adds this environment's packages but not its .pth files, and so not the source tree.
     own = next(folder.glob("lib/python*/site-packages"))
-    (own / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (own / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return folder / "bin"
 
 
-def test_the_wheel_has_the_packages_their_types_and_nothing_else(wheel):
+def test_the_wheel_contains_only_the_packages_and_their_type_markers(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {
         "gateway",

@@ -1,9 +1,8 @@
-"""Prints what an image needs of the dependencies in pyproject.toml, one a line.
+"""Print the dependencies of pyproject.toml that an image needs, one per line.
 
 usage: requirements.py PYPROJECT [--without NAME]... [--extra NAME]...
 
-OpenCV comes as its headless build: the other one needs libGL, which slim images lack, and nothing here opens
-a window.
+OpenCV is replaced by its headless build: the other one needs libGL, which slim images lack.
 """
 
 import argparse
@@ -16,8 +15,8 @@ from pathlib import Path
 _HEADLESS = {"opencv-python": "opencv-python-headless"}
 
 
-def needed(pyproject: str, without: frozenset[str], extras: list[str]) -> Iterator[str]:
-    """The requirements of the project and its `extras`, less those named in `without`."""
+def required(pyproject: str, without: frozenset[str], extras: list[str]) -> Iterator[str]:
+    """Requirements of the project and its `extras`, except those named in `without`."""
     project = tomllib.loads(pyproject)["project"]
     optional = project["optional-dependencies"]
     for requirement in [*project["dependencies"], *(line for extra in extras for line in optional[extra])]:
@@ -31,6 +30,6 @@ if __name__ == "__main__":
     parser.add_argument("pyproject", type=Path)
     parser.add_argument("--without", action="append", default=[])
     parser.add_argument("--extra", action="append", default=[])
-    asked = parser.parse_args()
-    lines = needed(asked.pyproject.read_text(), frozenset(asked.without), asked.extra)
+    options = parser.parse_args()
+    lines = required(options.pyproject.read_text(), frozenset(options.without), options.extra)
     sys.stdout.write("\n".join(lines) + "\n")

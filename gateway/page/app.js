@@ -1,19 +1,19 @@
 // The page: a photo and parameters in, a comparison and a report out.
 
 import { buildCalls } from "./calls.js";
-import { MOST, comparison } from "./compare.js";
+import { MAX_SIDE, createComparison } from "./compare.js";
 import { byId, el } from "./dom.js";
-import { findings } from "./findings.js";
+import { renderFindings } from "./findings.js";
 import { buildForm } from "./form.js";
-import { explained } from "./problem.js";
-import { linked, times } from "./report.js";
+import { renderProblem } from "./problem.js";
+import { renderLinkage, renderTimings } from "./report.js";
 import { readSchema } from "./schema.js";
-import { decoded, watchForPhotos } from "./source.js";
+import { decodePhoto, watchForPhotos } from "./source.js";
 
 const show = (id, shown) => (byId(id).hidden = !shown);
 const say = (text) => (byId("status").textContent = text);
 
-/** What is to be enhanced, and the request under way. */
+/** The chosen picture, the request in flight and its result. */
 const state = { file: null, photo: null, working: null, result: null, keyed: false };
 let form;
 let showCalls;
@@ -22,11 +22,11 @@ async function start() {
   showCalls = buildCalls(byId("calls"));
   watchForPhotos(byId("file"), take);
   byId("another").addEventListener("click", () => byId("file").click());
-  byId("url").addEventListener("input", named);
-  byId("form").addEventListener("submit", submitted);
-  byId("form").addEventListener("reset", cleared);
+  byId("url").addEventListener("input", selectUrl);
+  byId("form").addEventListener("submit", submit);
+  byId("form").addEventListener("reset", resetForm);
   byId("form").addEventListener("input", updateCalls);
-  tellReadiness();
+  showReadiness();
   try {
     const schema = await readSchema();
     form = buildForm(byId("parameters"), schema.parameters);
@@ -36,11 +36,11 @@ async function start() {
     updateCalls();
     updateButton();
   } catch (error) {
-    showProblem({ title: "The gateway did not tell its parameters", detail: String(error), type: "page" });
+    showProblem({ title: "The parameters could not be loaded", detail: String(error), type: "page" });
   }
 }
 
-async function tellReadiness() {
+async function showReadiness() {
   const pill = byId("ready");
   try {
     const answer = await (await fetch("readyz")).json();
@@ -51,7 +51,7 @@ async function tellReadiness() {
     pill.title = notices.join("\n");
     if (notices.length) pill.append(el("span", { class: "unseen" }, `: ${notices.join("; ")}`));
   } catch {
-    pill.textContent = "The gateway does not answer";
+    pill.textContent = "The gateway does not respond";
     pill.className = "pill bad";
   }
 }
@@ -62,19 +62,19 @@ async function take(file) {
   Object.assign(state, { file, photo: null });
   byId("url").value = "";
   clearAnswer();
-  state.photo = await decoded(file);
+  state.photo = await decodePhoto(file);
   if (state.file !== file) return;
   const size = state.photo ? `${state.photo.width} × ${state.photo.height}, ` : "";
   preview();
   byId("caption").textContent = `${file.name} · ${size}${bytes(file.size)}`;
-  say(`${file.name} is chosen.`);
+  say(`${file.name} is selected.`);
   updateCalls();
   updateButton();
   byId("enhance").focus({ preventScroll: true });
 }
 
-/** Another picture was named by its address. */
-function named() {
+/** Switch to the picture at the entered URL. */
+function selectUrl() {
   state.file = state.photo = null;
   clearAnswer();
   show("view", false);
@@ -85,10 +85,10 @@ function named() {
 }
 
 function preview() {
-  const words = "This browser does not show such a file; the gateway may read it.";
+  const words = "This browser cannot display this format; the gateway may still read it.";
   const picture = state.photo ? el("canvas", { role: "img", "aria-label": "Your photo" }) : el("p", { class: "quiet blank" }, words);
   if (state.photo) {
-    const scale = Math.min(1, MOST / Math.max(state.photo.width, state.photo.height));
+    const scale = Math.min(1, MAX_SIDE / Math.max(state.photo.width, state.photo.height));
     picture.width = Math.round(state.photo.width * scale);
     picture.height = Math.round(state.photo.height * scale);
     picture.getContext("2d").drawImage(state.photo, 0, 0, picture.width, picture.height);
@@ -111,14 +111,14 @@ function updateCalls() {
   if (form) showCalls({ name: state.file?.name ?? "photo.jpg", url: byId("url").value, values: form.values(), keyed: state.keyed });
 }
 
-function cleared(event) {
+function resetForm(event) {
   event.preventDefault();
   form?.reset();
-  form?.blame([]);
+  form?.markInvalid([]);
   updateCalls();
 }
 
-function submitted(event) {
+function submit(event) {
   event.preventDefault();
   if (state.working) state.working.abort();
   else if (form && (state.file || byId("url").value)) enhance();
@@ -135,10 +135,10 @@ async function enhance() {
     const answer = await fetch("v1/enhance", { method: "POST", body: body(), headers: headers(), signal: working.signal });
     const took = () => performance.now() - started;
     if (answer.ok) await showAnswer(await answer.json(), answer.headers, took, working.signal);
-    else await refused(answer);
+    else await showRefusal(answer);
   } catch (error) {
     if (error.name === "AbortError") say("Stopped.");
-    else showProblem({ title: "The gateway cannot be reached", detail: "Is it still running? Try again.", type: "network", cause: String(error) });
+    else showProblem({ title: "The gateway cannot be reached", detail: "Check that it is running, then try again.", type: "network", cause: String(error) });
   } finally {
     if (state.working === working) state.working = null;
     byId("drop").classList.toggle("busy", state.working !== null);
@@ -160,27 +160,27 @@ function headers() {
 }
 
 async function showAnswer({ image_base64, media_type, report }, head, took, signal) {
-  const image = await fetched(image_base64, media_type);
-  // Another photo may have been chosen meanwhile.
+  const image = await loadResult(image_base64, media_type);
+  // Stop if another photo was chosen in the meantime.
   signal.throwIfAborted();
-  const cached = head.get("X-Cache") === "hit" ? ", kept from before" : "";
-  byId("picture").replaceChildren(state.photo ? comparison(state.photo, image, report.portrait?.matrix) : image);
+  const cached = head.get("X-Cache") === "hit" ? " (cached)" : "";
+  byId("picture").replaceChildren(state.photo ? createComparison(state.photo, image, report.portrait?.matrix) : image);
   byId("caption").textContent = `${image.naturalWidth} × ${image.naturalHeight} ${media_type.slice(6)}, ${bytes(state.result.size)}`;
   show("view", true);
   show("pick", false);
   byId("intro").classList.add("unseen");
   show("picture-actions", true);
-  byId("found").replaceChildren(...findings(report, state.photo));
-  byId("linked").replaceChildren(...linked(report.linkage));
-  byId("times").replaceChildren(...times(report.timings_ms));
+  byId("found").replaceChildren(...renderFindings(report, state.photo));
+  byId("linked").replaceChildren(...renderLinkage(report.linkage));
+  byId("times").replaceChildren(...renderTimings(report.timings_ms));
   byId("warnings").replaceChildren(...report.warnings.map((warning) => el("li", {}, warning)));
   show("warnings", report.warnings.length > 0);
   show("report", true);
   say(`Done in ${(took() / 1000).toFixed(1)} s${cached}: ${report.faces.length === 1 ? "one face" : `${report.faces.length} faces`}.`);
 }
 
-/** The result as an image that is loaded, and the link to save it. */
-async function fetched(base64, mediaType) {
+/** Load the result as an image and update the link that saves it. */
+async function loadResult(base64, mediaType) {
   state.result = new Blob([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], { type: mediaType });
   const save = byId("save");
   if (save.href) URL.revokeObjectURL(save.href);
@@ -192,13 +192,13 @@ async function fetched(base64, mediaType) {
   return image;
 }
 
-async function refused(answer) {
+async function showRefusal(answer) {
   const text = await answer.text();
   let problem;
   try {
     problem = JSON.parse(text);
   } catch {
-    problem = { title: answer.statusText || "No answer of the gateway's", detail: text.slice(0, 300), status: answer.status, type: "page" };
+    problem = { title: answer.statusText || "Unexpected response", detail: text.slice(0, 300), status: answer.status, type: "page" };
   }
   if (answer.status === 401) {
     state.keyed = true;
@@ -206,19 +206,19 @@ async function refused(answer) {
     updateCalls();
   }
   showProblem(problem);
-  form.blame((problem.errors ?? []).map(({ parameter }) => parameter));
+  form.markInvalid((problem.errors ?? []).map(({ parameter }) => parameter));
   (answer.status === 401 ? byId("key") : byId("problem")).focus();
 }
 
 function showProblem(problem) {
   say("");
-  byId("problem").replaceChildren(...explained(problem));
+  byId("problem").replaceChildren(...renderProblem(problem));
   show("problem", true);
 }
 
 function clearProblem() {
   show("problem", false);
-  form?.blame([]);
+  form?.markInvalid([]);
 }
 
 function clearAnswer() {

@@ -1,8 +1,8 @@
-// The call that this page makes, in other languages.
+// The current request as code examples in curl and Python.
 
 import { el } from "./dom.js";
 
-/** Fills `root` with the calls. Returns `show(request)`: {name, url, values, keyed}. */
+/** Fill `root` with the examples. Returns a function that updates them for a request {name, url, values, keyed}. */
 export function buildCalls(root) {
   const shown = [["curl", curl], ["Python", python]].map(([language, write]) => {
     const code = el("code");
@@ -48,7 +48,7 @@ function python({ name, url, values, keyed }) {
 
 const EXTENSIONS = { jpeg: "jpg", jpg: "jpg", jfif: "jpg", webp: "webp" };
 
-/** The encoding is what is asked, else the photo's own where it is one of ours, else png. */
+/** The requested format, else the photo's own if the gateway can write it, else png. */
 function resultName(name, values) {
   return `result.${EXTENSIONS[values.format ?? name.split(".").pop().toLowerCase()] ?? "png"}`;
 }
@@ -61,7 +61,7 @@ async function copy(code, button, copied) {
     await navigator.clipboard.writeText(code.textContent);
     button.textContent = copied.textContent = "Copied";
   } catch {
-    // Only secure pages may write there: the text is selected, to be copied by hand.
+    // Only secure pages may write to the clipboard: select the text for copying by hand.
     getSelection().selectAllChildren(code);
     button.textContent = copied.textContent = "Selected";
   }

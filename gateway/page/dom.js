@@ -1,6 +1,6 @@
-// Elements of a document, made in one expression.
+// DOM helpers.
 
-/** An element. attributes: its attributes; those named `on…` are listeners, true ones are empty, false left out. */
+/** Create an element. Attributes named `on…` are listeners; true gives an empty attribute, false or null none. */
 export function el(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
@@ -15,18 +15,18 @@ export function el(name, attributes = {}, ...children) {
 /** The element with this id. */
 export const byId = (id) => document.getElementById(id);
 
-/** Text in which `code` stands between backticks. */
+/** Split text into strings and <code> elements, which are between backticks. */
 export function rich(text) {
   return text.split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part));
 }
 
-/** `skin_protect` as people read it: Skin protect. */
+/** The label of a parameter: `skin_protect` becomes "Skin protect". */
 export function title(name) {
   const words = name.replaceAll("_", " ");
   return words[0].toUpperCase() + words.slice(1);
 }
 
-/** A number with no more digits than one wants to read. */
+/** A number rounded to two decimals, as text. */
 export function brief(value) {
   return typeof value === "number" ? String(Math.round(value * 100) / 100) : String(value);
 }

@@ -1,17 +1,17 @@
-// What standardising found: the photo with its faces, and the figures.
+// The findings of the report: the photo with its faces, and the measurements.
 
 import { brief, el, title } from "./dom.js";
 
-const WIDEST = 720;
+const MAX_SIDE = 720;
 const YAW_LIMIT = 25;
 
-/** What `report` says was found in `photo`, an upright ImageBitmap or null. */
-export function findings(report, photo) {
-  return [photo && drawing(report, photo), el("div", { class: "facts" }, ...cards(report))].filter(Boolean);
+/** Render the findings. photo: an upright ImageBitmap or null. */
+export function renderFindings(report, photo) {
+  return [photo && drawFaces(report, photo), el("div", { class: "facts" }, ...cards(report))].filter(Boolean);
 }
 
-function drawing(report, photo) {
-  const scale = Math.min(1, WIDEST / photo.width, WIDEST / photo.height) * Math.min(2, devicePixelRatio);
+function drawFaces(report, photo) {
+  const scale = Math.min(1, MAX_SIDE / photo.width, MAX_SIDE / photo.height) * Math.min(2, devicePixelRatio);
   const words = `The photo with ${count(report.faces.length, "face")} and five landmarks each`;
   const canvas = el("canvas", { role: "img", "aria-label": words });
   canvas.width = Math.round(photo.width * scale);
@@ -20,7 +20,7 @@ function drawing(report, photo) {
   context.imageSmoothingQuality = "high";
   context.drawImage(photo, 0, 0, canvas.width, canvas.height);
   context.scale(scale, scale);
-  // Lines as wide on every photo.
+  // Scale line widths with the photo.
   const unit = Math.max(photo.width, photo.height) / 360;
   if (report.portrait) outline(context, corners(report.portrait), unit, [4 * unit, 3 * unit]);
   report.left_alone.forEach((face) => outline(context, box(face.bbox), unit, [unit, 2 * unit]));
@@ -28,7 +28,7 @@ function drawing(report, photo) {
     outline(context, box(face.bbox), unit, []);
     face.landmarks5.forEach(([x, y]) => dot(context, x, y, 3 * unit));
   });
-  const key = report.portrait ? "Solid: faces with their landmarks. Dashed: the portrait." : "Solid: restored faces. Dotted: faces left alone.";
+  const key = report.portrait ? "Solid: faces with landmarks. Dashed: the portrait." : "Solid: restored faces. Dotted: faces left alone.";
   return el("figure", { class: "found-figure" }, canvas, el("figcaption", { class: "quiet" }, key));
 }
 
@@ -36,7 +36,7 @@ function outline(context, points, unit, dash) {
   context.beginPath();
   points.forEach(([x, y]) => context.lineTo(x, y));
   context.closePath();
-  // Dark under light can be seen on every photo.
+  // A light line over a dark one is visible on every photo.
   for (const [colour, width, pattern] of [["#000a", 2.4, []], ["#fff", 1.2, dash]]) {
     context.strokeStyle = colour;
     context.lineWidth = width * unit;
@@ -58,7 +58,7 @@ function dot(context, x, y, radius) {
 
 const box = ([x0, y0, x1, y1]) => [[x0, y0], [x1, y0], [x1, y1], [x0, y1]];
 
-/** The portrait's corners in the photo: its matrix backwards. */
+/** The portrait's corners in the photo, by the inverse of its matrix. */
 function corners({ matrix: [[a, c, e], [b, d, f]], size: [width, height] }) {
   const determinant = a * d - b * c;
   return box([0, 0, width, height]).map(([x, y]) => [
@@ -89,7 +89,7 @@ function cards(report) {
 
 function lightFacts(light) {
   const { exposure, clahe } = light;
-  const changed = exposure.direction === "none" ? "as it was" : `${exposure.direction}, γ ${brief(exposure.gamma)}`;
+  const changed = exposure.direction === "none" ? "unchanged" : `${exposure.direction}, γ ${brief(exposure.gamma)}`;
   return [
     ["Lightness", `${brief(light.before.mean)} → ${brief(light.after.mean)}`],
     ["Spread", `${brief(light.before.spread)} → ${brief(light.after.spread)}`],
@@ -103,19 +103,19 @@ function card(heading, facts, ...more) {
   return el("div", { class: "card" }, el("h3", {}, heading), ...more, el("dl", {}, ...list));
 }
 
-/** From -90 to 90 degrees, with the band in which a head counts as frontal. */
+/** A gauge from -90 to 90 degrees that marks the range of frontal heads. */
 function yawGauge(yaw) {
   const place = (degree) => `${((Math.max(-90, Math.min(90, degree)) + 90) / 180) * 100}%`;
   return gauge("yaw", { from: place(-YAW_LIMIT), to: place(YAW_LIMIT), at: place(yaw) });
 }
 
-/** From black to white, from what was to what is. */
+/** A gauge from black to white with the lightness before and after. */
 function lightGauge({ before, after }) {
   const place = (level) => `${(level / 255) * 100}%`;
   return gauge("lightness", { at: place(after.mean), was: place(before.mean) });
 }
 
-// The figures beside it say the same in words.
+// Hidden from screen readers: the list next to it has the same values.
 function gauge(kind, places) {
   const marks = Object.keys(places).filter((name) => name === "at" || name === "was");
   const element = el("div", { class: `gauge ${kind}`, "aria-hidden": "true" }, ...marks.map((name) => el("i", { class: name })));

@@ -1,4 +1,4 @@
-// A form for whatever parameters there are. Those that no group names come last: none is ever missing.
+// A form generated from the parameters. Parameters that are in no group are added at the end.
 
 import { brief, el, rich, title } from "./dom.js";
 
@@ -9,13 +9,13 @@ const GROUPS = [
   ["Model and faces", false, ["model", "task", "faces"]],
   ["File", false, ["format", "quality", "upscale", "keep_metadata"]],
 ];
-const REST = "When things are not ideal";
-// As many choices as fit side by side.
-const MOST_RADIOS = 3;
+const REST = "Advanced";
+// Maximum number of choices that fit in one row.
+const MAX_RADIOS = 3;
 
-/** Fills `root` with a control for each parameter. Returns `{values, reset, blame}`. */
+/** Fill `root` with a control for each parameter. Returns `{values, reset, markInvalid}`. */
 export function buildForm(root, parameters) {
-  const controls = new Map(parameters.map((parameter) => [parameter.name, control(parameter)]));
+  const controls = new Map(parameters.map((parameter) => [parameter.name, createControl(parameter)]));
   const named = new Set(GROUPS.flatMap(([, , names]) => names));
   const rest = parameters.map(({ name }) => name).filter((name) => !named.has(name));
   for (const [heading, open, names] of [...GROUPS, [REST, false, rest]]) {
@@ -23,18 +23,18 @@ export function buildForm(root, parameters) {
     if (present.length) root.append(el("details", { class: "group", open }, el("summary", {}, heading), ...present));
   }
   return {
-    /** What differs from the defaults. */
+    /** The values that differ from the defaults. */
     values() {
-      const asked = {};
+      const changed = {};
       for (const { name, default: usual } of parameters) {
         const value = controls.get(name).read();
-        if (value !== undefined && value !== usual) asked[name] = value;
+        if (value !== undefined && value !== usual) changed[name] = value;
       }
-      return asked;
+      return changed;
     },
     reset: () => controls.forEach((one) => one.reset()),
-    /** Marks the parameters with these names as wrong; none unmarks all. */
-    blame(names) {
+    /** Mark the parameters with these names as invalid, and all others as valid. */
+    markInvalid(names) {
       for (const [name, { element }] of controls) {
         const wrong = names.includes(name);
         element.classList.toggle("wrong", wrong);
@@ -48,14 +48,14 @@ export function buildForm(root, parameters) {
   };
 }
 
-function control(parameter) {
-  if (parameter.kind === "switch") return switched(parameter);
-  if (parameter.kind === "number") return parameter.maximum === undefined || parameter.default === undefined ? typed(parameter) : ranged(parameter);
+function createControl(parameter) {
+  if (parameter.kind === "switch") return createSwitch(parameter);
+  if (parameter.kind === "number") return parameter.maximum === undefined || parameter.default === undefined ? createField(parameter) : createSlider(parameter);
   if (parameter.kind === "choice") {
-    const radios = parameter.default !== undefined && parameter.choices.length <= MOST_RADIOS;
-    return radios ? chosen(parameter) : selected(parameter);
+    const radios = parameter.default !== undefined && parameter.choices.length <= MAX_RADIOS;
+    return radios ? createRadios(parameter) : createSelect(parameter);
   }
-  return typed(parameter);
+  return createField(parameter);
 }
 
 const idOf = ({ name }) => `parameter-${name}`;
@@ -83,7 +83,7 @@ function described(parameter) {
   return { id: idOf(parameter), "aria-describedby": parameter.description ? hintOf(parameter) : null };
 }
 
-function switched(parameter) {
+function createSwitch(parameter) {
   const input = el("input", { type: "checkbox", role: "switch", ...described(parameter), checked: parameter.default });
   return {
     element: row(parameter, "switch", label(parameter), input),
@@ -92,7 +92,7 @@ function switched(parameter) {
   };
 }
 
-function chosen(parameter) {
+function createRadios(parameter) {
   const inputs = parameter.choices.map((choice) =>
     el("input", { type: "radio", name: idOf(parameter), value: choice, checked: choice === parameter.default }),
   );
@@ -109,7 +109,7 @@ function chosen(parameter) {
   };
 }
 
-function selected(parameter) {
+function createSelect(parameter) {
   const automatic = parameter.default === undefined ? [el("option", { value: "" }, "Automatic")] : [];
   const options = parameter.choices.map((choice) =>
     el("option", { value: choice, selected: choice === parameter.default }, String(choice)),
@@ -122,12 +122,12 @@ function selected(parameter) {
   };
 }
 
-function ranged(parameter) {
+function createSlider(parameter) {
   const { minimum = 0, maximum, step, choices } = parameter;
   const usual = typeof parameter.default === "number" ? parameter.default : (minimum + maximum) / 2;
   const input = el("input", { type: "range", min: minimum, max: maximum, step: step === "any" ? 1 : step, value: usual, ...described(parameter) });
   const shown = el("output", { for: idOf(parameter) }, brief(usual));
-  // Such as `auto`, in place of a number.
+  // Words that replace the number, such as `auto`.
   const words = choices.map((choice) => {
     const box = el("input", { type: "checkbox", value: choice, checked: choice === parameter.default });
     return { box, element: el("label", { class: "word" }, box, title(choice)) };
@@ -151,7 +151,7 @@ function ranged(parameter) {
   };
 }
 
-function typed(parameter) {
+function createField(parameter) {
   const number = parameter.kind === "number";
   const input = el("input", {
     type: number ? "number" : "text",

@@ -1,9 +1,9 @@
-// A problem document (RFC 9457), shown as it is.
+// Renders a problem document (RFC 9457).
 
 import { el, rich } from "./dom.js";
 
-/** What `problem` says, for people first and whole below. */
-export function explained(problem) {
+/** Title, detail and invalid parameters, with the complete document below. */
+export function renderProblem(problem) {
   const wrong = (problem.errors ?? []).map(({ parameter, message }) =>
     el("li", {}, el("code", {}, parameter), ` ${message}`),
   );

@@ -1,12 +1,12 @@
-// What was linked, and how long each stage took.
+// Renders the linked parameters and the timings of a report.
 
 import { brief, el, rich } from "./dom.js";
 
-/** The table of `rules`. */
-export function linked(rules) {
-  if (!rules.length) return [el("p", { class: "quiet" }, "Nothing: every parameter holds as it was asked.")];
+/** Render the table of linked parameters. */
+export function renderLinkage(rules) {
+  if (!rules.length) return [el("p", { class: "quiet" }, "None: every parameter was used as requested.")];
   const several = rules.some(({ face }) => face > 0);
-  const head = [...(several ? ["Face"] : []), "Parameter", "Asked", "Effective", "Because"];
+  const head = [...(several ? ["Face"] : []), "Parameter", "Requested", "Effective", "Reason"];
   const rows = rules.map((rule) =>
     el(
       "tr",
@@ -23,8 +23,8 @@ export function linked(rules) {
   return [el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Linked parameters" }, table)];
 }
 
-/** A bar for each stage of `timings`, milliseconds; those of the backend stand under it. */
-export function times({ total, ...timings }) {
+/** Render a bar for each stage in milliseconds; the backend's own stages follow `backend`. */
+export function renderTimings({ total, ...timings }) {
   const own = Object.entries(timings).filter(([stage]) => !stage.startsWith("gpen_"));
   const inner = Object.entries(timings).filter(([stage]) => stage.startsWith("gpen_"));
   const bars = own.flatMap(([stage, ms]) => [

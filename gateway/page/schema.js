@@ -1,10 +1,10 @@
-// The parameters of the single call, as the gateway's own OpenAPI document tells them.
+// Reads the parameters of POST /v1/enhance from the gateway's OpenAPI document.
 
 const PATH = "/v1/enhance";
 
 /**
- * What the gateway takes: `parameters`, whether a picture may be named by `imageUrl`, and whether a key is
- * asked for (`keyed`).
+ * Returns `parameters`, `imageUrl` (whether the gateway accepts `image_url`) and `keyed` (whether it requires
+ * an API key).
  */
 export async function readSchema() {
   const answer = await fetch("openapi.json");
@@ -12,14 +12,14 @@ export async function readSchema() {
   const operation = (await answer.json()).paths[PATH].post;
   const { image, image_url, ...rest } = operation.requestBody.content["multipart/form-data"].schema.properties;
   return {
-    parameters: Object.entries(rest).map(([name, schema]) => parameter(name, schema)),
+    parameters: Object.entries(rest).map(([name, schema]) => toParameter(name, schema)),
     imageUrl: image_url !== undefined,
     keyed: (operation.security ?? []).length > 0,
   };
 }
 
-/** One parameter: what a control for it must know. */
-function parameter(name, schema) {
+/** Convert a JSON schema to the description of a control. */
+function toParameter(name, schema) {
   const ways = schema.anyOf ?? [schema];
   const choices = ways.flatMap((way) => way.enum ?? (way.const === undefined ? [] : [way.const]));
   const number = ways.find((way) => way.type === "number" || way.type === "integer");

@@ -1,13 +1,13 @@
-// Where a photo comes from: chosen, dropped or pasted.
+// Photo input: file chooser, drop and paste.
 
 import { byId } from "./dom.js";
 
-/** Calls `take(file)` with each photo that is chosen in `input`, dropped on the page or pasted into it. */
+/** Call `take(file)` for each photo chosen in `input`, dropped on the page or pasted. */
 export function watchForPhotos(input, take) {
   const drop = byId("drop");
   input.addEventListener("change", () => {
     if (input.files.length) take(input.files[0]);
-    // The same file again is a change, too.
+    // Reset, so that choosing the same file again is a change.
     input.value = "";
   });
   document.addEventListener("paste", (event) => {
@@ -24,7 +24,7 @@ export function watchForPhotos(input, take) {
   };
   document.addEventListener("dragenter", () => light(1));
   document.addEventListener("dragleave", () => light(-1));
-  // Without this a browser leaves the page and shows the file.
+  // Otherwise the browser leaves the page and opens the file.
   document.addEventListener("dragover", (event) => event.preventDefault());
   document.addEventListener("drop", (event) => {
     event.preventDefault();
@@ -39,8 +39,8 @@ function firstFile(transfer) {
   return files.find((file) => file.type.startsWith("image/")) ?? files[0];
 }
 
-/** The upright pixels of `file`; null where this browser does not read its kind, as most do not read TIFF. */
-export async function decoded(file) {
+/** Decode `file` to upright pixels, or null if the browser cannot (most cannot read TIFF). */
+export async function decodePhoto(file) {
   try {
     return await createImageBitmap(file, { imageOrientation: "from-image" });
   } catch {

@@ -1,4 +1,4 @@
-"""What the overlays render into, and who reaches whom in the cluster that it makes."""
+"""Rendered overlays as a cluster, and the network connections that its policies allow."""
 
 import ipaddress
 import shutil
@@ -17,39 +17,39 @@ Manifest = dict[str, Any]
 
 
 def selects(selector: Manifest, labels: dict[str, str]) -> bool:
-    """Whether a label selector of Kubernetes, of `matchLabels` alone, selects what is labelled so."""
+    """Whether a Kubernetes label selector (`matchLabels` only) selects `labels`."""
     assert set(selector) <= {"matchLabels"}
     return selector.get("matchLabels", {}).items() <= labels.items()
 
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod, of a manifest or made up. ports: numbers by name. inside: the labels of its namespace."""
+    """A pod of a manifest, or an invented one. namespace_labels: the labels of its namespace."""
 
     name: str
     labels: dict[str, str]
     spec: Manifest = field(default_factory=dict)
     namespace: str = "gpen"
-    inside: dict[str, str] = field(default_factory=dict)
+    namespace_labels: dict[str, str] = field(default_factory=dict)
 
     def port(self, port: int | str) -> int:
-        """The number of a port that a policy or a Service names."""
+        """The number of a port that a policy or a Service gives by number or name."""
         named = {one.get("name"): one["containerPort"] for one in self.spec["containers"][0]["ports"]}
         return port if isinstance(port, int) else named[port]
 
     @property
-    def space(self) -> dict[str, str]:
-        """Its namespace's labels; Kubernetes itself sets the name."""
-        return self.inside | {"kubernetes.io/metadata.name": self.namespace}
+    def all_namespace_labels(self) -> dict[str, str]:
+        """The labels of its namespace, with the name label that Kubernetes sets."""
+        return self.namespace_labels | {"kubernetes.io/metadata.name": self.namespace}
 
 
 Peer = Pod | str
-"""A pod, or the address of somebody outside."""
+"""A pod, or an address outside the cluster."""
 
 
 @dataclass
 class Cluster:
-    """Manifests as a cluster has them."""
+    """The manifests of a cluster."""
 
     manifests: list[Manifest]
 
@@ -57,7 +57,7 @@ class Cluster:
         return [one for one in self.manifests if one["kind"] in kinds]
 
     def config(self, name: str) -> dict[str, str]:
-        """The data of the ConfigMap `name`, which kustomize gives a hash for an ending."""
+        """The data of the ConfigMap `name`, to which kustomize appends a hash."""
         (found,) = (
             one for one in self.of_kind("ConfigMap") if one["metadata"]["name"].startswith(f"{name}-")
         )
@@ -65,20 +65,22 @@ class Cluster:
 
     @property
     def pods(self) -> dict[str, Pod]:
-        """One of each workload, under its name."""
+        """One pod of each workload, by the workload's name."""
         return {pod.name: pod for one in self.manifests for pod in _pods_of(one)}
 
     def selected(self, selector: Manifest) -> set[str]:
-        """The names of the workloads whose pods are selected."""
+        """The names of the workloads whose pods match `selector`."""
         return {name for name, pod in self.pods.items() if selects(selector, pod.labels)}
 
     def allows(self, source: Peer, target: Peer, port: int, protocol: str = "TCP") -> bool:
-        """Whether the network policies let `source` connect to a port of `target`."""
-        return self._lets(source, target, "egress", target, port, protocol) and self._lets(
+        """Whether the network policies allow `source` to connect to a port of `target`."""
+        return self._permits(source, target, "egress", target, port, protocol) and self._permits(
             target, source, "ingress", target, port, protocol
         )
 
-    def _lets(self, own: Peer, other: Peer, way: str, target: Peer, port: int, protocol: str) -> bool:
+    def _permits(
+        self, own: Peer, other: Peer, direction: str, target: Peer, port: int, protocol: str
+    ) -> bool:
         if isinstance(own, str):
             return True
         policies = [
@@ -86,39 +88,39 @@ class Cluster:
             for one in self.of_kind("NetworkPolicy")
             if one["metadata"]["namespace"] == own.namespace
             and selects(one["spec"]["podSelector"], own.labels)
-            and way.title() in one["spec"]["policyTypes"]
+            and direction.title() in one["spec"]["policyTypes"]
         ]
-        # A pod that no policy selects is open.
+        # Without a policy that selects the pod everything is allowed.
         return not policies or any(
-            _is_peer(own.namespace, rule.get("to" if way == "egress" else "from"), other)
-            and _is_port(rule.get("ports"), target, port, protocol)
+            _matches_any_peer(own.namespace, rule.get("to" if direction == "egress" else "from"), other)
+            and _matches_port(rule.get("ports"), target, port, protocol)
             for policy in policies
-            for rule in policy.get(way, ())
+            for rule in policy.get(direction, ())
         )
 
 
-def _is_peer(namespace: str, peers: list[Manifest] | None, other: Peer) -> bool:
-    return peers is None or any(_is_one(namespace, peer, other) for peer in peers)
+def _matches_any_peer(namespace: str, peers: list[Manifest] | None, other: Peer) -> bool:
+    return peers is None or any(_matches_peer(namespace, peer, other) for peer in peers)
 
 
-def _is_one(namespace: str, peer: Manifest, other: Peer) -> bool:
+def _matches_peer(namespace: str, peer: Manifest, other: Peer) -> bool:
     if isinstance(other, str) or "ipBlock" in peer:
-        return isinstance(other, str) and "ipBlock" in peer and _is_in(peer["ipBlock"], other)
+        return isinstance(other, str) and "ipBlock" in peer and _block_contains(peer["ipBlock"], other)
     if "namespaceSelector" in peer:
-        if not selects(peer["namespaceSelector"], other.space):
+        if not selects(peer["namespaceSelector"], other.all_namespace_labels):
             return False
     elif other.namespace != namespace:
         return False
     return selects(peer.get("podSelector", {}), other.labels)
 
 
-def _is_in(block: Manifest, address: str) -> bool:
+def _block_contains(block: Manifest, address: str) -> bool:
     networks = map(ipaddress.ip_network, block.get("except", ()))
-    asked = ipaddress.ip_address(address)
-    return asked in ipaddress.ip_network(block["cidr"]) and not any(asked in network for network in networks)
+    ip = ipaddress.ip_address(address)
+    return ip in ipaddress.ip_network(block["cidr"]) and not any(ip in network for network in networks)
 
 
-def _is_port(ports: list[Manifest] | None, target: Peer, port: int, protocol: str) -> bool:
+def _matches_port(ports: list[Manifest] | None, target: Peer, port: int, protocol: str) -> bool:
     return ports is None or any(
         one.get("protocol", "TCP") == protocol
         and (one["port"] if isinstance(target, str) or not target.spec else target.port(one["port"])) == port
@@ -150,7 +152,7 @@ def _rendered(folder: Path) -> str:
 
 @pytest.fixture(scope="session")
 def rendered() -> Callable[[Path], list[Manifest]]:
-    """What kustomize makes of a folder."""
+    """`rendered(folder)`: the manifests that kustomize renders from a folder."""
     yaml = pytest.importorskip("yaml")
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed")
@@ -159,26 +161,26 @@ def rendered() -> Callable[[Path], list[Manifest]]:
 
 @pytest.fixture(scope="session")
 def cluster(rendered: Callable[[Path], list[Manifest]]) -> Callable[[str], Cluster]:
-    """`cluster(overlay)`: what docs/deployment.md has applied for it; with `ray`, the RayService too."""
+    """`cluster(overlay)`: everything that docs/deployment.md applies for it; for `ray` the RayService too."""
     yaml = pytest.importorskip("yaml")
 
-    def made(overlay: str) -> Cluster:
+    def load(overlay: str) -> Cluster:
         manifests = rendered(DEPLOY / "kubernetes" / "overlays" / overlay)
         if overlay == "ray":
             for name in ("networkpolicy.yaml", "rayservice.yaml"):
                 manifests.append(yaml.safe_load((DEPLOY / "ray" / name).read_text()))
         return Cluster(manifests)
 
-    return made
+    return load
 
 
 @pytest.fixture
-def somebody() -> Callable[..., Pod]:
-    """`somebody(namespace, inside={}, **labels)`: a pod of others."""
+def other_pod() -> Callable[..., Pod]:
+    """`other_pod(namespace, labels, namespace_labels)`: a pod that is not in our manifests."""
 
-    def made(
-        namespace: str, labels: dict[str, str] | None = None, inside: dict[str, str] | None = None
+    def make(
+        namespace: str, labels: dict[str, str] | None = None, namespace_labels: dict[str, str] | None = None
     ) -> Pod:
-        return Pod("somebody", labels or {}, {}, namespace, inside or {})
+        return Pod("other", labels or {}, {}, namespace, namespace_labels or {})
 
-    return made
+    return make

@@ -1,4 +1,4 @@
-"""What deploy/ gives to clusters and container engines fits their schemas, and our settings."""
+"""The manifests in deploy/ are valid for their schemas and use valid settings."""
 
 import os
 import re
@@ -19,9 +19,9 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 RAY_SERVICE = DEPLOY / "ray" / "rayservice.yaml"
 OVERLAYS = ("cpu", "gpu", "kserve", "podman", "ray")
-# An older release that is still in use, and a new one.
+# An older release that is still in use, and a recent one.
 VERSIONS = ("1.33", "1.36")
-# Other projects' kinds, whose schemas no Kubernetes release has.
+# Kinds of other projects, whose schemas Kubernetes does not include.
 _FOREIGN = {"InferenceService"}
 CHECKOV = "checkov==3.3.*"
 
@@ -36,7 +36,7 @@ def known_variables() -> set[str]:
     return set(re.findall(r"^\| `(\w+)`", settings_table((*GROUPS, BackendSettings)), re.MULTILINE))
 
 
-def test_every_variable_that_is_set_anywhere_in_deploy_is_a_setting():
+def test_every_variable_in_deploy_is_a_setting():
     texts = read(DEPLOY, ".yaml", ".env", ".sh", ".gateway", ".backend", ".py")
     assert len(texts) > 30
     used = {
@@ -50,7 +50,7 @@ def test_every_variable_that_is_set_anywhere_in_deploy_is_a_setting():
 
 
 @pytest.mark.parametrize(("side", "make"), [("gateway", Settings), ("backend", BackendSettings)])
-def test_the_config_maps_make_valid_settings(side, make, monkeypatch):
+def test_config_maps_are_valid_settings(side, make, monkeypatch):
     for variable in known_variables():
         monkeypatch.delenv(variable, raising=False)
     for variable, value in config(side).items():
@@ -63,44 +63,44 @@ def config(side: str) -> dict[str, str]:
     return dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
 
 
-def test_a_pod_that_goes_has_the_time_that_its_requests_need():
+def test_the_termination_grace_period_covers_requests_in_flight():
     gateway = (KUBERNETES / "base" / "gateway" / "deployment.yaml").read_text()
     settings = {name: float(value) for name, value in config("gateway").items() if name.endswith("_S")}
     assert settings["GATEWAY_GRACE_S"] > settings["GATEWAY_TIMEOUT_S"]
-    # Three seconds for what was cut off to unwind: gateway.service.server.
-    needed = _slept(gateway) + settings["GATEWAY_DRAIN_S"] + settings["GATEWAY_GRACE_S"] + 3
-    assert _granted(gateway) >= needed
+    # Three seconds for cancelled requests to unwind: gateway.service.server.
+    needed = _pre_stop_s(gateway) + settings["GATEWAY_DRAIN_S"] + settings["GATEWAY_GRACE_S"] + 3
+    assert _grace_period_s(gateway) >= needed
     for path in (
         KUBERNETES / "base" / "backend" / "deployment.yaml",
         KUBERNETES / "overlays" / "kserve" / "inferenceservice.yaml",
     ):
         backend = path.read_text()
-        assert _granted(backend) >= _slept(backend) + settings["GATEWAY_TIMEOUT_S"]
+        assert _grace_period_s(backend) >= _pre_stop_s(backend) + settings["GATEWAY_TIMEOUT_S"]
 
 
-def _slept(manifest: str) -> float:
+def _pre_stop_s(manifest: str) -> float:
     return float(re.search(r"time\.sleep\((\d+)\)", manifest)[1])
 
 
-def _granted(manifest: str) -> float:
+def _grace_period_s(manifest: str) -> float:
     return float(re.search(r"terminationGracePeriodSeconds: (\d+)", manifest)[1])
 
 
-def test_the_operator_s_rules_are_those_of_prometheus():
+def test_the_operator_s_rules_equal_the_prometheus_rules():
     rules = (KUBERNETES / "components" / "monitoring" / "prometheusrule.yaml").read_text()
     alerts = (DEPLOY / "observability" / "alerts.yml").read_text()
     indented = rules[rules.index("  groups:") :].splitlines()
     assert [line[2:] for line in indented] == alerts[alerts.index("groups:") :].splitlines()
 
 
-def test_nobody_has_a_key_until_one_is_made():
+def test_the_manifests_contain_no_api_key():
     keys = KUBERNETES / "base" / "gateway" / "keys.json"
     assert keys.read_text() == '{"keys": []}\n'
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_an_overlay_renders_into_what_kubernetes_takes(overlay, rendered):
+def test_rendered_overlays_are_valid_kubernetes_manifests(overlay, rendered):
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
     documents = rendered(KUBERNETES / "overlays" / overlay)
     assert {"Deployment", "ConfigMap"} <= {one["kind"] for one in documents}
@@ -110,7 +110,7 @@ def test_an_overlay_renders_into_what_kubernetes_takes(overlay, rendered):
         for version in VERSIONS:
             kubernetes_validate.validate(one, version, strict=True)
     for pod in _pods(documents):
-        # Podman's volume is made beside the manifests.
+        # Podman's volume is not in the manifests.
         _check_pod(pod, _volumes(documents) | ({"gpen-models"} if overlay == "podman" else set()))
 
 
@@ -123,7 +123,7 @@ def checkov(python_with: Callable[..., Path]) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
-def test_the_policy_checker_finds_nothing_in_the_overlays_that_is_not_justified(checkov, tmp_path):
+def test_checkov_reports_only_justified_findings_in_overlays(checkov, tmp_path):
     for overlay in ("cpu", "gpu", "kserve", "ray"):
         rendered = subprocess.check_output(["kubectl", "kustomize", str(KUBERNETES / "overlays" / overlay)])
         (tmp_path / f"{overlay}.yaml").write_bytes(rendered)
@@ -132,14 +132,14 @@ def test_the_policy_checker_finds_nothing_in_the_overlays_that_is_not_justified(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_policy_checker_finds_nothing_in_the_dockerfiles_that_is_not_justified(checkov, tmp_path):
+def test_checkov_reports_only_justified_findings_in_dockerfiles(checkov, tmp_path):
     shutil.copytree(DEPLOY / "docker", tmp_path / "docker")
     _scan(checkov, tmp_path, "dockerfile")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_policy_checker_finds_nothing_in_ray_s_pods_that_is_not_justified(checkov, tmp_path):
+def test_checkov_reports_only_justified_findings_in_ray_pods(checkov, tmp_path):
     yaml = pytest.importorskip("yaml")
     (tmp_path / "pods.yaml").write_text(yaml.safe_dump_all(_ray_pods()))
     shutil.copy(RAY_SERVICE.with_name("networkpolicy.yaml"), tmp_path)
@@ -148,26 +148,26 @@ def test_the_policy_checker_finds_nothing_in_ray_s_pods_that_is_not_justified(ch
 
 def _scan(checkov: Path, folder: Path, framework: str) -> None:
     command = [checkov, "--skip-download", "--compact", "--quiet", "--framework", framework, "-d", folder]
-    # Its own packages and none of ours.
+    # Isolate checkov from our Python packages.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Failed checks: 0" in done.stdout
 
 
-def test_ray_s_pods_are_what_kubernetes_takes():
+def test_ray_pods_are_valid_kubernetes_pods():
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
     pods = _ray_pods()
     assert len(pods) == 2
     for pod in pods:
         for version in VERSIONS:
             kubernetes_validate.validate(pod, version, strict=True)
-        # The models are the overlays', and Ray's autoscaler asks Kubernetes for nodes.
+        # The claim is in the overlay. Ray's autoscaler needs the Kubernetes API, to request nodes.
         _check_pod(pod["spec"], {"gpen-models"}, asks_kubernetes=pod["metadata"]["name"] == "head")
 
 
-def test_ray_s_policy_is_what_kubernetes_takes_and_opens_its_ports_to_its_operator_alone():
-    """Who reaches whom besides, tests/deploy/test_rendered.py has."""
+def test_the_ray_network_policy_is_valid_and_opens_ray_ports_only_to_the_operator():
+    """tests/deploy/test_rendered.py tests all other connections."""
     yaml = pytest.importorskip("yaml")
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
     policy = yaml.safe_load(RAY_SERVICE.with_name("networkpolicy.yaml").read_text())
@@ -186,8 +186,8 @@ def test_ray_s_policy_is_what_kubernetes_takes_and_opens_its_ports_to_its_operat
     assert ports == {port: [operator] for port in (8265, 52365)}
 
 
-def test_the_container_that_kuberay_adds_is_one_that_the_namespace_takes():
-    """Ray's autoscaler beside the head; it writes to /tmp, and its root is read-only."""
+def test_the_autoscaler_sidecar_meets_the_pod_security_standard():
+    """KubeRay adds it to the head. It writes to /tmp, and its root is read-only."""
     cluster = _ray_service()["spec"]["rayClusterConfig"]
     assert cluster["enableInTreeAutoscaling"] is True
     options = cluster["autoscalerOptions"]
@@ -197,8 +197,8 @@ def test_the_container_that_kuberay_adds_is_one_that_the_namespace_takes():
     assert [mount["mountPath"] for mount in options["volumeMounts"]] == ["/tmp"]
 
 
-def test_ray_s_pods_have_settings_that_are_valid_and_one_port_for_the_gateway(monkeypatch):
-    """KubeRay's Service has the head's port named serve, which is the one that Ray Serve listens on."""
+def test_ray_pods_have_valid_settings_and_a_serve_port_for_the_gateway(monkeypatch):
+    """KubeRay's Service exposes the head's port named serve, on which Ray Serve listens."""
     yaml = pytest.importorskip("yaml")
     serve = yaml.safe_load(_ray_service()["spec"]["serveConfigV2"])["http_options"]
     for pod in _ray_pods():
@@ -211,12 +211,12 @@ def test_ray_s_pods_have_settings_that_are_valid_and_one_port_for_the_gateway(mo
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         assert ports["serve"] == serve["port"]
         assert f"gpen-backend-serve-svc:{ports['serve']}" in RAY_SERVICE.read_text()
-        # KubeRay's own probes are of a program that the image has not.
+        # KubeRay's own probes use wget, which the image lacks.
         assert {"httpGet"} < set(container["livenessProbe"]) & set(container["readinessProbe"])
 
 
-def test_the_manifest_s_ray_is_one_that_the_extra_takes_and_the_one_that_the_image_gets():
-    """The tests of tests/gpen_backend/ray install just that."""
+def test_manifest_extra_and_image_agree_on_the_ray_version():
+    """tests/gpen_backend/ray installs the same version."""
     version = _ray_service()["spec"]["rayClusterConfig"]["rayVersion"]
     project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]
     (extra,) = map(Requirement, project["optional-dependencies"]["ray"])
@@ -229,7 +229,7 @@ def _ray_service() -> dict[str, Any]:
 
 
 def _ray_pods() -> list[dict[str, Any]]:
-    """The templates that KubeRay makes pods of, as pods."""
+    """KubeRay's pod templates, as pods."""
     cluster = _ray_service()["spec"]["rayClusterConfig"]
     groups = {"head": cluster["headGroupSpec"]} | {
         group["groupName"]: group for group in cluster["workerGroupSpecs"]
@@ -255,8 +255,8 @@ def _volumes(documents: list[dict]) -> set[str]:
     return {one["metadata"]["name"] for one in documents if one["kind"] in kinds}
 
 
-def _check_pod(pod: dict, there: set[str], asks_kubernetes: bool = False) -> None:
-    """It meets the restricted Pod Security Standard, and what it names is there."""
+def _check_pod(pod: dict, existing: set[str], asks_kubernetes: bool = False) -> None:
+    """Assert that `pod` meets the restricted Pod Security Standard and refers only to `existing` objects."""
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert pod["automountServiceAccountToken"] is asks_kubernetes
@@ -268,12 +268,12 @@ def _check_pod(pod: dict, there: set[str], asks_kubernetes: bool = False) -> Non
         for limits in (container["resources"]["requests"], container["resources"]["limits"]):
             assert {"cpu", "memory"} <= set(limits)
         for source in container.get("envFrom", ()):
-            assert source["configMapRef"]["name"] in there
+            assert source["configMapRef"]["name"] in existing
         assert {mount["name"] for mount in container["volumeMounts"]} <= {
             one["name"] for one in pod["volumes"]
         }
     for volume in pod["volumes"]:
         if "persistentVolumeClaim" in volume:
-            assert volume["persistentVolumeClaim"]["claimName"] in there
+            assert volume["persistentVolumeClaim"]["claimName"] in existing
         if "secret" in volume:
-            assert volume["secret"]["secretName"] in there
+            assert volume["secret"]["secretName"] in existing

@@ -1,4 +1,4 @@
-"""The dashboard and the alerts ask for metrics that exist, with labels that they have."""
+"""Dashboard and alerts use existing metrics and labels."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from gateway.settings import CacheSettings, FaceSettings, Settings
 OBSERVABILITY = Path(__file__).parents[2] / "deploy" / "observability"
 _NAME = re.compile(r"\b(?:gateway|gpen_backend|process)_[a-z_]+\b")
 _SELECTED = re.compile(r"\b((?:gateway|gpen_backend)_[a-z_]+)\{([^}]*(?:\{model\}[^}]*)?)\}")
-# What Prometheus itself puts on every series.
+# Prometheus adds these to every series.
 _TARGET_LABELS = {"job", "instance"}
 
 
@@ -29,7 +29,7 @@ def anyio_backend() -> str:
 async def exposed(
     astronaut_png: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, set[str]]:
-    """The labels of every sample that a gateway with a backend inside shows after its first picture."""
+    """The labels of every sample of a gateway with an embedded backend after its first picture."""
     monkeypatch.setenv("GPEN_BACKEND_ENGINE", "classical")
     monkeypatch.setenv("GPEN_MODELS_DIR", str(tmp_path))
     settings = Settings(
@@ -59,25 +59,25 @@ def expressions(name: str) -> list[str]:
     text = (OBSERVABILITY / name).read_text()
     if name.endswith(".json"):
         return [target["expr"] for panel in json.loads(text)["panels"] for target in panel.get("targets", ())]
-    # Each rule's expression stands on its line, or below it, until `for`.
+    # A rule's expression is on its line or below it, until `for`.
     return re.findall(r"expr: (?:\|\n)?(.*?)\n\s+for:", text, re.DOTALL)
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("name", "least"), [("alerts.yml", 9), ("dashboard.json", 20)])
-async def test_every_metric_asked_for_exists_with_its_labels(exposed, name, least):
-    asked = expressions(name)
-    assert len(asked) >= least
-    # Inside braces and strings there are labels and values.
-    names = {found for one in asked for found in _NAME.findall(re.sub(r"\{[^}]*\}|by \([^)]*\)", "", one))}
+async def test_every_metric_used_exists_with_its_labels(exposed, name, least):
+    used = expressions(name)
+    assert len(used) >= least
+    # Remove label selectors and groupings.
+    names = {found for one in used for found in _NAME.findall(re.sub(r"\{[^}]*\}|by \([^)]*\)", "", one))}
     assert names
     assert names <= set(exposed)
-    for one in asked:
+    for one in used:
         for metric, selectors in _SELECTED.findall(one):
             assert set(re.findall(r"(\w+)(?:=~|!=|=)", selectors)) <= exposed[metric] | _TARGET_LABELS
 
 
-def test_the_dashboard_places_its_panels_side_by_side():
+def test_dashboard_panels_do_not_overlap():
     panels = json.loads((OBSERVABILITY / "dashboard.json").read_text())["panels"]
     taken: set[tuple[int, int]] = set()
     for panel in panels:
@@ -95,15 +95,15 @@ def test_the_dashboard_places_its_panels_side_by_side():
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
-def test_the_alerts_fire_when_they_should_and_only_then():
+def test_alerts_pass_their_promtool_tests():
     for command in (["check", "rules", "alerts.yml"], ["test", "rules", "alerts.test.yml"]):
         done = subprocess.run(["promtool", *command], cwd=OBSERVABILITY, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_alert_is_tried_both_ways():
+def test_every_alert_has_a_firing_and_a_silent_test():
     alerts = re.findall(r"alert: (\w+)", (OBSERVABILITY / "alerts.yml").read_text())
-    tried = (OBSERVABILITY / "alerts.test.yml").read_text()
+    tests = (OBSERVABILITY / "alerts.test.yml").read_text()
     for alert in alerts:
-        assert f"alertname: {alert}, eval_time" in tried
-        assert re.search(rf"alertname: {alert}\n\s+exp_alerts:\n\s+- exp_labels", tried)
+        assert f"alertname: {alert}, eval_time" in tests
+        assert re.search(rf"alertname: {alert}\n\s+exp_alerts:\n\s+- exp_labels", tests)

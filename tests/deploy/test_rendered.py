@@ -1,4 +1,4 @@
-"""What the overlays render into holds together: who reaches whom, what selects what, and what fits where."""
+"""Rendered overlays are consistent: network access, selectors, sizes and references to the docs."""
 
 import re
 import shutil
@@ -11,7 +11,7 @@ from gateway.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
-# Podman's has no policies and no Services.
+# The podman overlay has no policies and no Services.
 OVERLAYS = ("cpu", "gpu", "kserve", "ray")
 _UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
@@ -27,7 +27,7 @@ def whole(cluster, overlay):
 
 
 def backends(whole) -> list:
-    """The pods that restore, and Ray's head."""
+    """The backend pods, including Ray's head."""
     return [pod for name, pod in whole.pods.items() if name.startswith("gpen-backend")]
 
 
@@ -36,7 +36,7 @@ def size(quantity: str) -> int:
     return int(number) * _UNITS[unit]
 
 
-def test_each_policy_is_of_the_pods_meant_and_of_no_others(whole):
+def test_each_network_policy_selects_only_its_own_pods(whole):
     own = {"gpen-gateway", "gpen-models"}
     expected = {name: {name} for name in own}
     ray = {name for name in whole.pods if name.startswith("gpen-backend-")}
@@ -48,32 +48,32 @@ def test_each_policy_is_of_the_pods_meant_and_of_no_others(whole):
     assert set.union(*expected.values()) == set(whole.pods)
 
 
-def test_gateways_reach_names_and_backends_and_nobody_else(whole, somebody):
+def test_gateways_reach_only_dns_and_backends(whole, other_pod):
     gateway = whole.pods["gpen-gateway"]
-    dns = somebody("kube-system", {"k8s-app": "kube-dns"})
+    dns = other_pod("kube-system", {"k8s-app": "kube-dns"})
     assert all(whole.allows(gateway, dns, 53, protocol) for protocol in ("UDP", "TCP"))
     assert not whole.allows(gateway, dns, 443)
-    assert not whole.allows(gateway, somebody("other", {"k8s-app": "kube-dns"}), 53)
+    assert not whole.allows(gateway, other_pod("other", {"k8s-app": "kube-dns"}), 53)
     for backend in backends(whole):
         assert whole.allows(gateway, backend, 8001)
         assert not whole.allows(gateway, backend, 8265)
-    assert not whole.allows(gateway, somebody("gpen"), 8001)
+    assert not whole.allows(gateway, other_pod("gpen"), 8001)
     assert not whole.allows(gateway, "203.0.113.7", 443)
 
 
-def test_backends_are_reached_by_gateways_and_by_who_may_scrape_alone(whole, somebody, overlay):
+def test_backends_are_reached_only_by_gateways_and_scrapers(whole, other_pod, overlay):
     scraped = 8080 if overlay == "ray" else 8001
-    ingress = somebody("ingress", inside={"gpen.io/may-call-gateway": "true"})
-    prometheus = somebody("monitoring", inside={"gpen.io/may-scrape": "true"})
-    ours = somebody("gpen", {"app.kubernetes.io/part-of": "gpen-gateway"})
+    ingress = other_pod("ingress", namespace_labels={"gpen.io/may-call-gateway": "true"})
+    prometheus = other_pod("monitoring", namespace_labels={"gpen.io/may-scrape": "true"})
+    ours = other_pod("gpen", {"app.kubernetes.io/part-of": "gpen-gateway"})
     for backend in backends(whole):
         assert whole.allows(whole.pods["gpen-gateway"], backend, 8001)
         assert whole.allows(prometheus, backend, scraped)
         for one in (
             ingress,
             ours,
-            somebody("gpen"),
-            somebody("other"),
+            other_pod("gpen"),
+            other_pod("other"),
             whole.pods["gpen-models"],
             "203.0.113.7",
         ):
@@ -81,33 +81,33 @@ def test_backends_are_reached_by_gateways_and_by_who_may_scrape_alone(whole, som
             assert not whole.allows(one, backend, scraped)
 
 
-def test_gateways_are_reached_by_who_is_labelled_alone(whole, somebody):
+def test_gateways_are_reached_only_from_labelled_namespaces_and_pods(whole, other_pod):
     gateway, labelled = whole.pods["gpen-gateway"], {"gpen.io/may-call-gateway": "true"}
-    assert whole.allows(somebody("ingress", inside=labelled), gateway, 8000)
-    assert whole.allows(somebody("gpen", labelled), gateway, 8000)
-    for one in (somebody("gpen"), somebody("other", labelled), *backends(whole), "203.0.113.7"):
+    assert whole.allows(other_pod("ingress", namespace_labels=labelled), gateway, 8000)
+    assert whole.allows(other_pod("gpen", labelled), gateway, 8000)
+    for one in (other_pod("gpen"), other_pod("other", labelled), *backends(whole), "203.0.113.7"):
         assert not whole.allows(one, gateway, 8000)
 
 
-def test_the_job_alone_reaches_the_world_and_nobody_reaches_it(whole, somebody):
+def test_the_job_reaches_public_addresses_and_is_unreachable(whole, other_pod):
     job = whole.pods["gpen-models"]
     assert whole.allows(job, "203.0.113.7", 443)
-    assert whole.allows(job, somebody("kube-system", {"k8s-app": "kube-dns"}), 53, "UDP")
-    # A mirror of one's own needs a rule of its own.
+    assert whole.allows(job, other_pod("kube-system", {"k8s-app": "kube-dns"}), 53, "UDP")
+    # A private mirror needs an additional rule.
     assert not whole.allows(job, "10.1.2.3", 443)
-    assert not whole.allows(somebody("gpen"), job, 443)
+    assert not whole.allows(other_pod("gpen"), job, 443)
 
 
-def test_plain_backends_and_kserve_s_reach_nothing_at_all(cluster, somebody):
+def test_backends_without_ray_have_no_egress(cluster, other_pod):
     for overlay in ("cpu", "gpu", "kserve"):
         whole = cluster(overlay)
         (backend,) = backends(whole)
-        dns = somebody("kube-system", {"k8s-app": "kube-dns"})
+        dns = other_pod("kube-system", {"k8s-app": "kube-dns"})
         assert not whole.allows(backend, dns, 53, "UDP")
         assert not whole.allows(backend, "203.0.113.7", 443)
 
 
-def test_services_budgets_spreads_and_deployments_select_their_own_pods(whole):
+def test_selectors_match_only_their_own_pods(whole):
     deployments = {one["metadata"]["name"]: one["spec"] for one in whole.of_kind("Deployment")}
     assert deployments
     for name, spec in deployments.items():
@@ -125,8 +125,8 @@ def test_services_budgets_spreads_and_deployments_select_their_own_pods(whole):
         assert all(whole.pods[name].port(port["targetPort"]) for port in spec["ports"])
 
 
-def test_autoscalers_scale_every_deployment_and_never_to_one_pod(whole):
-    """At one pod each rollout of the gpu overlay, which takes one down first, would be an outage."""
+def test_autoscalers_scale_every_deployment_to_at_least_two_pods(whole):
+    """A rollout of the gpu overlay stops one pod first: with one pod that is an outage."""
     scaled = {
         one["spec"]["scaleTargetRef"]["name"]: one["spec"] for one in whole.of_kind("HorizontalPodAutoscaler")
     }
@@ -134,7 +134,7 @@ def test_autoscalers_scale_every_deployment_and_never_to_one_pod(whole):
     assert all(spec["minReplicas"] >= 2 for spec in scaled.values())
 
 
-def test_the_gateway_s_memory_holds_all_the_requests_that_it_takes_in(whole, monkeypatch):
+def test_the_gateway_s_memory_limit_holds_all_admitted_requests(whole, monkeypatch):
     for name, value in whole.config("gateway-settings").items():
         monkeypatch.setenv(name, value)
     settings = Settings()
@@ -147,7 +147,7 @@ def test_the_gateway_s_memory_holds_all_the_requests_that_it_takes_in(whole, mon
     assert needed <= size(container["resources"]["limits"]["memory"])
 
 
-def test_several_of_the_largest_batches_fit_where_batches_lie(whole):
+def test_tmp_holds_several_of_the_largest_batches(whole):
     largest = int(whole.config("gateway-settings")["GATEWAY_BATCH_MAX_BYTES"])
     (tmp,) = (one for one in whole.pods["gpen-gateway"].spec["volumes"] if one["name"] == "tmp")
     assert size(tmp["emptyDir"]["sizeLimit"]) >= 10 * largest
@@ -157,7 +157,7 @@ def test_several_of_the_largest_batches_fit_where_batches_lie(whole):
     assert 4 * int(gateway["environment"]["GATEWAY_BATCH_MAX_BYTES"]) <= 2**31
 
 
-def test_gateways_wait_for_the_finder_that_the_job_brings_first(whole):
+def test_the_job_downloads_the_finder_that_gateways_require_first(whole):
     assert whole.config("gateway-settings")["GATEWAY_FACE_FINDER"] == "yunet"
     first, *_ = whole.pods["gpen-models"].spec["initContainers"]
     assert "YUNET.fetch" in first["command"][-1]
@@ -167,7 +167,7 @@ def test_gateways_wait_for_the_finder_that_the_job_brings_first(whole):
     assert YUNET.name in (ROOT / "docs" / "deployment.md").read_text()
 
 
-def test_podman_s_gateway_does_not_wait_for_a_job_that_it_has_not(cluster):
+def test_podman_s_gateway_requires_no_finder_from_a_job(cluster):
     assert cluster("podman").config("gateway-settings")["GATEWAY_FACE_FINDER"] == "auto"
 
 
@@ -193,8 +193,8 @@ def test_backends_verify_their_checkpoint_before_they_start(whole):
     assert verify["volumeMounts"] == serving["volumeMounts"]
 
 
-def test_gateway_backend_and_job_are_of_one_model(whole):
-    """The three names that docs/deployment.md has change together."""
+def test_gateway_backend_and_job_use_the_same_model(whole):
+    """docs/deployment.md lists the three names that must change together."""
     gateway = whole.config("gateway-settings").get("GATEWAY_DEFAULT_MODEL", "gpen-bfr-512")
     verify = whole.pods["gpen-models"].spec["containers"][0]
     assert {one["name"]: one["value"] for one in verify["env"]}["MODEL"] == gateway
@@ -205,7 +205,7 @@ def test_gateway_backend_and_job_are_of_one_model(whole):
         assert env["GPEN_BACKEND_DEFAULT_MODEL"] == gateway
 
 
-def test_the_gateway_calls_a_service_that_is_there_or_that_an_operator_makes(whole, overlay):
+def test_the_gateway_calls_an_existing_service(whole, overlay):
     url = whole.config("gateway-settings")["GATEWAY_BACKEND_URL"]
     assert url == {
         "kserve": "http://gpen-backend-predictor.gpen.svc.cluster.local",
@@ -216,12 +216,12 @@ def test_the_gateway_calls_a_service_that_is_there_or_that_an_operator_makes(who
         assert [port["port"] for port in services["gpen-backend"]] == [8001]
 
 
-def test_no_overlay_needs_the_prometheus_operator_unless_asked_to(whole):
+def test_overlays_do_not_need_the_prometheus_operator(whole):
     assert not [one for one in whole.manifests if one["apiVersion"].startswith("monitoring.coreos.com/")]
 
 
 @pytest.mark.parametrize("overlay", ["cpu", "gpu", "kserve"])
-def test_the_commented_lines_bring_monitors_of_every_pod(overlay, rendered, cluster, tmp_path):
+def test_uncommenting_the_lines_adds_monitors_for_every_pod(overlay, rendered, cluster, tmp_path):
     shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
     kustomization = tmp_path / "kubernetes" / "overlays" / overlay / "kustomization.yaml"
     text, lines = kustomization.read_text(), "# components:\n#   - ../../components/monitoring\n"
@@ -236,16 +236,16 @@ def test_the_commented_lines_bring_monitors_of_every_pod(overlay, rendered, clus
     selector = monitors["gpen-gateway"]["spec"]["selector"]["matchLabels"].items()
     assert selector <= service["metadata"]["labels"].items()
     assert whole.selected(monitors["gpen-backend"]["spec"]["selector"]) == {"gpen-backend"}
-    asked = {one["port"] for one in monitors["gpen-backend"]["spec"]["podMetricsEndpoints"]}
+    ports = {one["port"] for one in monitors["gpen-backend"]["spec"]["podMetricsEndpoints"]}
     (container,) = whole.pods["gpen-backend"].spec["containers"]
-    assert len(asked & {port["name"] for port in container["ports"]}) == 1
-    # What the alerts and the dashboard know them as.
+    assert len(ports & {port["name"] for port in container["ports"]}) == 1
+    # Alerts and dashboard use these job names.
     for name, monitor in monitors.items():
         assert monitor["spec"]["jobLabel"] == "app.kubernetes.io/name"
         assert whole.pods[name].labels["app.kubernetes.io/name"] == name
 
 
-def test_the_docs_build_every_image_that_the_manifests_name(whole):
+def test_the_docs_build_every_image_of_the_manifests(whole):
     docs = (ROOT / "docs" / "deployment.md").read_text()
     images = {
         container["image"]
@@ -256,7 +256,7 @@ def test_the_docs_build_every_image_that_the_manifests_name(whole):
     assert all(re.search(rf"-t {re.escape(image)}\s", docs) for image in images)
 
 
-def test_the_docs_policy_lets_the_traces_of_every_server_out(whole, somebody):
+def test_the_documented_policy_allows_traces_from_every_server(whole, other_pod):
     yaml = pytest.importorskip("yaml")
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
     (text,) = re.findall(
@@ -266,20 +266,20 @@ def test_the_docs_policy_lets_the_traces_of_every_server_out(whole, somebody):
     )
     policy = yaml.safe_load(text)
     kubernetes_validate.validate(policy, "1.33", strict=True)
-    collector = somebody("observability")
-    dns = somebody("kube-system", {"k8s-app": "kube-dns"})
+    collector = other_pod("observability")
+    dns = other_pod("kube-system", {"k8s-app": "kube-dns"})
     servers = [whole.pods["gpen-gateway"], *backends(whole)]
     before = [whole.allows(one, collector, 4318) for one in servers]
     whole.manifests.append(policy)
     for one in servers:
         assert whole.allows(one, collector, 4318)
         assert whole.allows(one, dns, 53, "UDP")
-        # And keeps what it had.
+        # Existing access is kept.
         assert one is servers[0] or whole.allows(servers[0], one, 8001)
     assert before[0] is False
 
 
-def test_the_docs_scrape_by_the_names_that_the_alerts_have():
+def test_the_documented_scrape_jobs_are_those_of_the_alerts():
     yaml = pytest.importorskip("yaml")
     (text,) = re.findall(
         r"```yaml\n(scrape_configs:.*?)```", (ROOT / "docs" / "observability.md").read_text(), re.DOTALL

@@ -1,4 +1,4 @@
-"""Tools of npm, at versions that are known to work."""
+"""npm tools at pinned versions."""
 
 import json
 import shutil
@@ -21,17 +21,17 @@ _PACKAGES = {
 
 @pytest.fixture(scope="session")
 def npm_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Makes a folder with the tools of that name."""
+    """`npm_project(name)`: a folder with the npm packages of that name installed."""
 
-    def made(name: str) -> Path:
+    def install(name: str) -> Path:
         npm = shutil.which("npm")
         if npm is None:
-            pytest.skip("npm is not here")
+            pytest.skip("npm is not installed")
         folder = tmp_path_factory.mktemp(name)
         (folder / "package.json").write_text(json.dumps({"type": "module", "dependencies": _PACKAGES[name]}))
-        install = [npm, "install", "--silent", "--no-audit", "--no-fund"]
-        if subprocess.run(install, cwd=folder, capture_output=True, timeout=300, check=False).returncode:
+        command = [npm, "install", "--silent", "--no-audit", "--no-fund"]
+        if subprocess.run(command, cwd=folder, capture_output=True, timeout=300, check=False).returncode:
             pytest.skip(f"npm cannot install {', '.join(_PACKAGES[name])}")
         return folder
 
-    return made
+    return install

@@ -1,4 +1,4 @@
-"""Clients made from the document, and every example of docs/clients.md, against a real gateway."""
+"""Generated clients and every example of docs/clients.md work with a real gateway."""
 
 import re
 import shutil
@@ -20,7 +20,7 @@ PYTHON_GENERATOR = "openapi-python-client==0.29.1"
 
 @pytest.fixture(scope="module")
 def url(server_process, tmp_path_factory):
-    """A gateway."""
+    """The URL of a running gateway."""
     folder = tmp_path_factory.mktemp("gateway")
     environment = {
         "GATEWAY_FACE_FINDER": "haar",
@@ -34,7 +34,7 @@ def url(server_process, tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path, astronaut):
-    """Where the examples run: a photo and the document."""
+    """A folder with a photo and the OpenAPI document, in which the examples run."""
     (tmp_path / "portrait.jpg").write_bytes(encode(np.ascontiguousarray(astronaut[:400, :400]), "jpeg", 90))
     shutil.copy(ROOT / "docs" / "openapi.json", tmp_path)
     return tmp_path
@@ -42,7 +42,7 @@ def folder(tmp_path, astronaut):
 
 @pytest.fixture
 def examples(url):
-    """The examples of each language, in their order, with the address of the gateway."""
+    """The code blocks by language, in order, with the gateway's address."""
     text = (ROOT / "docs" / "clients.md").read_text().replace("http://127.0.0.1:8000", url)
     return {name: re.findall(rf"```{name}\n(.*?)```", text, re.DOTALL) for name in ("bash", "python", "ts")}
 
@@ -53,32 +53,32 @@ def run(*command, folder):
     return done.stdout
 
 
-def enhanced(folder):
+def has_result(folder):
     return (folder / "enhanced.jpg").read_bytes().startswith(b"\xff\xd8")
 
 
-def test_curl(folder, examples):
+def test_the_curl_example_runs(folder, examples):
     run("bash", "-c", examples["bash"][0], folder=folder)
-    assert enhanced(folder)
+    assert has_result(folder)
 
 
-def test_python(folder, examples):
+def test_the_python_example_runs(folder, examples):
     assert run(sys.executable, "-c", examples["python"][0], folder=folder) == "gpen-bfr-512 1\n"
-    assert enhanced(folder)
+    assert has_result(folder)
 
 
-def test_a_generated_python_client(folder, examples):
+def test_the_generated_python_client_runs(folder, examples):
     venv.create(folder / "venv", with_pip=True)
     python = folder / "venv" / "bin" / "python"
     install = [python, "-m", "pip", "install", "--quiet", PYTHON_GENERATOR]
     if subprocess.run(install, capture_output=True, timeout=300, check=False).returncode:
         pytest.skip(f"pip cannot install {PYTHON_GENERATOR}")
     run("bash", "-c", f"venv/bin/{examples['bash'][1]}", folder=folder)
-    told = run(python, "-W", "ignore", "-c", examples["python"][1], folder=folder)
-    assert "inference_size None 512" in told
+    output = run(python, "-W", "ignore", "-c", examples["python"][1], folder=folder)
+    assert "inference_size None 512" in output
 
 
-def test_a_generated_typescript_client(folder, npm_project, examples):
+def test_the_generated_typescript_client_runs(folder, npm_project, examples):
     project = npm_project("typescript")
     for name in ("portrait.jpg", "openapi.json"):
         shutil.copy(folder / name, project)
@@ -87,4 +87,4 @@ def test_a_generated_typescript_client(folder, npm_project, examples):
     compiler = project / "node_modules" / ".bin" / "tsc"
     run(compiler, "--strict", "--target", "es2022", "--module", "nodenext", "enhance.ts", folder=project)
     assert "auto_align" in run("node", "enhance.js", folder=project)
-    assert enhanced(project)
+    assert has_result(project)

@@ -1,4 +1,4 @@
-"""A gateway and a browser that tells everything that goes wrong in it."""
+"""A gateway, and a browser that records every error of a page."""
 
 import os
 import shutil
@@ -28,10 +28,10 @@ _ARGUMENTS = [
     "--disable-sync",
 ]
 AXE = "axe-core@4.14.1"
-# A refusal is what some tests are about; browsers count it as an error.
+# Some tests expect a 4xx, which browsers report as an error.
 _REFUSED = "Failed to load resource: the server responded with a status of 4"
-# Redoc's maker's mark comes from elsewhere and cannot be turned off: the policy keeps it out.
-_MARK = "https://cdn.redoc.ly/redoc/logo-mini.svg"
+# Redoc loads its logo from another host, which cannot be disabled: the Content Security Policy blocks it.
+_REDOC_LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def browser() -> Iterator[Browser]:
     """A headless Chromium."""
     path = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
     if path is None:
-        pytest.skip("there is no Chromium here (Debian: apt-get install chromium)")
+        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
         yield browser
@@ -48,7 +48,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def finder() -> dict[str, str]:
-    """Settings of the best face finder whose files are here."""
+    """Settings of the best face finder whose files are present."""
     models = Path(os.environ.get("GPEN_GATEWAY_SHARED", "")) / "models"
     if (models / "face_detection_yunet_2023mar.onnx").is_file():
         return {"GATEWAY_FACE_FINDER": "yunet", "GPEN_MODELS_DIR": str(models)}
@@ -61,9 +61,9 @@ def start(
     finder: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., AbstractContextManager[str]]:
-    """Starts a gateway with further settings."""
+    """`start(**settings)`: a context manager that runs a gateway and returns its URL."""
 
-    def started(**settings: str) -> AbstractContextManager[str]:
+    def run_gateway(**settings: str) -> AbstractContextManager[str]:
         folder = tmp_path_factory.mktemp("gateway")
         environment = {
             "GPEN_MODELS_DIR": str(folder),
@@ -73,26 +73,26 @@ def start(
         }
         return server_process([sys.executable, "-m", "gateway", "serve", "--port", "0"], environment, folder)
 
-    return started
+    return run_gateway
 
 
 @pytest.fixture(scope="module")
 def url(start: Callable[..., AbstractContextManager[str]]) -> Iterator[str]:
-    """A gateway."""
+    """The URL of a running gateway."""
     with start() as url:
         yield url
 
 
 @dataclass
-class Watched:
-    """What a page did that it should not."""
+class PageLog:
+    """The errors and requests of pages."""
 
-    wrong: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     requested: list[str] = field(default_factory=list)
 
     def watch(self, page: Page) -> None:
         page.on("console", self._message)
-        page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", lambda request: self.requested.append(request.url))
         page.add_init_script(
             "document.addEventListener('securitypolicyviolation', e => "
@@ -100,40 +100,40 @@ class Watched:
         )
 
     def _message(self, message: ConsoleMessage) -> None:
-        expected = message.text.startswith(_REFUSED) or _MARK in message.text
+        expected = message.text.startswith(_REFUSED) or _REDOC_LOGO in message.text
         if message.type in ("error", "warning") and not expected:
-            self.wrong.append(message.text)
+            self.errors.append(message.text)
 
 
-Opened = Callable[..., Page]
+OpenPage = Callable[..., Page]
 
 
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[Opened]:
-    """Opens addresses in a fresh profile; nothing may go wrong there, nor be asked of anyone else."""
-    contexts, watched, hosts = [], Watched(), set()
+def open_page(browser: Browser) -> Iterator[OpenPage]:
+    """Open a URL in a new browser profile. Fails on errors and on requests to other hosts."""
+    contexts, log, hosts = [], PageLog(), set()
 
-    def opened(url: str, **options: object) -> Page:
+    def open_url(url: str, **options: object) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
         hosts.add(urlsplit(url).netloc)
         page = context.new_page()
         page.set_default_timeout(15_000)
-        watched.watch(page)
+        log.watch(page)
         page.goto(url)
         return page
 
-    yield opened
+    yield open_url
     for context in contexts:
         context.close()
-    assert watched.wrong == []
-    asked = {urlsplit(url).netloc for url in watched.requested if url != _MARK}
-    assert asked <= {*hosts, ""}
+    assert log.errors == []
+    requested = {urlsplit(url).netloc for url in log.requested if url != _REDOC_LOGO}
+    assert requested <= {*hosts, ""}
 
 
 @pytest.fixture(scope="session")
 def photo(astronaut: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A photo with a face that every finder sees."""
+    """A photo with a face that every finder detects."""
     path = tmp_path_factory.mktemp("photo") / "eileen.jpg"
     path.write_bytes(encode(np.ascontiguousarray(astronaut[:400, :450]), "jpeg", 90))
     return path
@@ -144,10 +144,10 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The accessibility checker's script."""
     npm = shutil.which("npm")
     if npm is None:
-        pytest.skip("npm brings axe-core, and is not here")
+        pytest.skip("npm, which downloads axe-core, is not installed")
     folder = tmp_path_factory.mktemp("axe")
     packed = subprocess.run([npm, "pack", AXE], cwd=folder, capture_output=True, timeout=120, check=False)
     if packed.returncode:
-        pytest.skip("npm cannot fetch axe-core")
+        pytest.skip("npm cannot download axe-core")
     shutil.unpack_archive(next(folder.glob("*.tgz")), folder, filter="data")
     return (folder / "package" / "axe.min.js").read_text()

@@ -1,4 +1,4 @@
-"""The page at `/`, as people use it: in a real browser, against a real server."""
+"""The page at `/` in a real browser, with a real server."""
 
 import base64
 import json
@@ -15,12 +15,12 @@ from gateway.service.keys import make_key
 
 pytestmark = pytest.mark.slow
 
-MOST_BYTES = 80_000
-"""Of everything that the page is made of."""
+MAX_BYTES = 80_000
+"""Total size of all files of the page."""
 
 
-def opened(open_page, url, **options):
-    """The page once its form is there."""
+def open_form(open_page, url, **options):
+    """Open the page and wait for its form."""
     page = open_page(f"{url}/", **options)
     page.wait_for_selector("#parameter-strength")
     return page
@@ -33,8 +33,8 @@ def choose(page, photo):
     expect(page.locator("#view")).to_be_visible()
 
 
-def chosen_by_key(page):
-    """What the space bar opens. A busy browser loses a key now and then: people press it again."""
+def open_chooser_by_key(page):
+    """Open the file chooser with the space bar; retry, because a busy browser sometimes loses a key."""
     for _ in range(3):
         try:
             with page.expect_file_chooser(timeout=5000) as chooser:
@@ -42,7 +42,7 @@ def chosen_by_key(page):
         except TimeoutError:
             continue
         return chooser.value
-    pytest.fail("the space bar opens nothing")
+    pytest.fail("the space bar did not open the file chooser")
 
 
 def enhance(page):
@@ -56,7 +56,7 @@ def pick(page, parameter, choice):
 
 
 def transfer(page, photo):
-    """The browser's object for a file that is dropped or pasted."""
+    """The DataTransfer of a dropped or pasted file."""
     return page.evaluate_handle(
         """([name, type, encoded]) => {
           const bytes = Uint8Array.from(atob(encoded), letter => letter.charCodeAt(0));
@@ -69,7 +69,7 @@ def transfer(page, photo):
 
 
 def test_every_parameter_can_be_set(open_page, url):
-    page = opened(open_page, url)
+    page = open_form(open_page, url)
     rows = page.locator("[data-parameter]")
     named = rows.evaluate_all("rows => rows.map(row => row.dataset.parameter)")
     assert sorted(named) == sorted(EnhanceParams.model_fields)
@@ -77,8 +77,8 @@ def test_every_parameter_can_be_set(open_page, url):
     assert page.evaluate("document.querySelectorAll('input:invalid').length") == 0
 
 
-def test_a_photo_becomes_a_portrait_and_a_report(open_page, url, photo, finder):
-    page = opened(open_page, url)
+def test_enhancing_shows_portrait_and_report(open_page, url, photo, finder):
+    page = open_form(open_page, url)
     choose(page, photo)
     expect(page.locator("#caption")).to_contain_text("450 × 400")
     page.get_by_text("Adjustments").click()
@@ -98,7 +98,7 @@ def test_a_photo_becomes_a_portrait_and_a_report(open_page, url, photo, finder):
     assert sizes[0] == sizes[1]
     assert "896 × 896 jpeg" in page.locator("#caption").inner_text()
     found = page.locator("#found")
-    # The cascades tell no pose.
+    # haar estimates no pose.
     pose = ["Yaw"] if finder["GATEWAY_FACE_FINDER"] == "yunet" else []
     for word in (*pose, "Lightness", "Exposure", "Between the eyes", "classical"):
         expect(found).to_contain_text(word)
@@ -114,11 +114,11 @@ def test_a_photo_becomes_a_portrait_and_a_report(open_page, url, photo, finder):
     assert download.value.suggested_filename == "enhanced.jpg"
 
 
-def test_before_is_the_photo_where_the_portrait_has_it(open_page, url, photo):
-    """With nothing changed, before and after are the same picture."""
-    page = opened(open_page, url)
+def test_before_is_aligned_with_the_portrait(open_page, url, photo):
+    """Without light correction and with strength 0, before and after are the same picture."""
+    page = open_form(open_page, url)
     choose(page, photo)
-    for group in ("Light", "File", "When things are not ideal"):
+    for group in ("Light", "File", "Advanced"):
         page.locator("summary").get_by_text(group, exact=True).click()
     pick(page, "clahe", "Off")
     pick(page, "exposure", "Off")
@@ -137,12 +137,12 @@ def test_before_is_the_photo_where_the_portrait_has_it(open_page, url, photo):
           return sum / a.length;
         }"""
     )
-    # Of 255. Browsers enlarge in another way than Lanczos does (0.7); half a pixel off makes 1.2.
+    # Of 255. Browsers do not enlarge with Lanczos (0.7); an offset of half a pixel gives 1.2.
     assert difference < 0.95
 
 
 def test_the_comparison_moves_by_keyboard_and_pointer(open_page, url, photo):
-    page = opened(open_page, url)
+    page = open_form(open_page, url)
     choose(page, photo)
     enhance(page)
     slider = page.get_by_role("slider", name="Before and after")
@@ -161,8 +161,8 @@ def test_the_comparison_moves_by_keyboard_and_pointer(open_page, url, photo):
 
 
 @pytest.mark.parametrize("way", ["drop", "paste"])
-def test_a_photo_may_be_dropped_or_pasted(open_page, url, photo, way):
-    page = opened(open_page, url)
+def test_accepts_dropped_and_pasted_photos(open_page, url, photo, way):
+    page = open_form(open_page, url)
     data = transfer(page, photo)
     if way == "drop":
         page.dispatch_event("#drop", "drop", {"dataTransfer": data})
@@ -170,15 +170,15 @@ def test_a_photo_may_be_dropped_or_pasted(open_page, url, photo, way):
         page.evaluate(
             "data => document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data}))", data
         )
-    expect(page.locator("#status")).to_have_text("eileen.jpg is chosen.")
+    expect(page.locator("#status")).to_have_text("eileen.jpg is selected.")
     expect(page.get_by_role("button", name="Enhance")).to_be_focused()
     pick(page, "output", "Photo")
     page.get_by_role("button", name="Enhance").click()
     expect(page.locator("#caption")).to_contain_text("450 × 400 jpeg", timeout=60_000)
 
 
-def test_what_is_no_picture_gets_the_problem_as_it_is(open_page, url, tmp_path):
-    page = opened(open_page, url)
+def test_shows_the_problem_document_for_a_file_that_is_not_a_picture(open_page, url, tmp_path):
+    page = open_form(open_page, url)
     notes = tmp_path / "notes.txt"
     notes.write_text("no picture")
     choose(page, notes)
@@ -192,13 +192,13 @@ def test_what_is_no_picture_gets_the_problem_as_it_is(open_page, url, tmp_path):
     assert document["request_id"]
 
 
-def test_a_wrong_parameter_is_marked(open_page, url, photo):
-    page = opened(open_page, url)
+def test_marks_an_invalid_parameter(open_page, url, photo):
+    page = open_form(open_page, url)
     choose(page, photo)
-    page.get_by_text("When things are not ideal").click()
+    page.get_by_text("Advanced").click()
     field = page.locator("#parameter-timeout_s")
     field.fill("5000")
-    page.get_by_text("When things are not ideal").click()
+    page.get_by_text("Advanced").click()
     page.get_by_role("button", name="Enhance").click()
     expect(page.get_by_role("alert")).to_contain_text("timeout_s")
     expect(field).to_have_attribute("aria-invalid", "true")
@@ -209,11 +209,11 @@ def test_a_wrong_parameter_is_marked(open_page, url, photo):
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
-def test_a_gateway_with_keys_asks_for_one(open_page, start, photo, tmp_path):
+def test_asks_for_an_api_key_where_one_is_required(open_page, start, photo, tmp_path):
     keys = tmp_path / "keys.json"
     key = make_key(keys, "page")
     with start(GATEWAY_KEYS_FILE=str(keys)) as url:
-        page = opened(open_page, url)
+        page = open_form(open_page, url)
         choose(page, photo)
         page.get_by_role("button", name="Enhance").click()
         expect(page.get_by_role("alert")).to_contain_text("An API key is needed")
@@ -225,8 +225,8 @@ def test_a_gateway_with_keys_asks_for_one(open_page, start, photo, tmp_path):
         assert key not in page.content()
 
 
-def test_the_calls_that_it_shows_do_the_same(open_page, url, photo):
-    page = opened(open_page, url, permissions=["clipboard-read", "clipboard-write"])
+def test_the_example_calls_run(open_page, url, photo):
+    page = open_form(open_page, url, permissions=["clipboard-read", "clipboard-write"])
     choose(page, photo)
     page.locator("[data-parameter=skin_protect] input").click()
     pick(page, "framing", "Face")
@@ -242,9 +242,9 @@ def test_the_calls_that_it_shows_do_the_same(open_page, url, photo):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_it_is_accessible(open_page, url, photo, tmp_path, axe, scheme, width):
-    """By axe-core's rules, best practices included, before a photo, with a problem, and with an answer."""
-    page = opened(open_page, url, color_scheme=scheme, viewport={"width": width, "height": 844})
+def test_axe_reports_no_violations(open_page, url, photo, tmp_path, axe, scheme, width):
+    """Before a photo is chosen, with a problem, and with a result; best practices included."""
+    page = open_form(open_page, url, color_scheme=scheme, viewport={"width": width, "height": 844})
     violations = []
 
     def check():
@@ -268,27 +268,27 @@ def test_it_is_accessible(open_page, url, photo, tmp_path, axe, scheme, width):
     assert violations == []
 
 
-def test_it_is_used_by_keyboard_alone(open_page, url, photo):
-    page = opened(open_page, url)
+def test_works_by_keyboard_alone(open_page, url, photo):
+    page = open_form(open_page, url)
     page.keyboard.press("Tab")
     expect(page.get_by_text("Skip to the parameters")).to_be_focused()
     for _ in range(3):
         page.keyboard.press("Tab")
-    # Keys are typed faster than a busy browser moves its focus.
+    # A busy browser moves its focus later than keys arrive.
     expect(page.locator("#file")).to_be_focused()
-    chosen_by_key(page).set_files(photo)
+    open_chooser_by_key(page).set_files(photo)
     expect(page.get_by_role("button", name="Enhance")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("#status")).to_have_text(re.compile("Done in"), timeout=60_000)
 
 
-def test_it_is_small_and_only_its_own(open_page, url):
-    page = opened(open_page, url)
+def test_is_small_and_loads_only_its_own_files(open_page, url):
+    page = open_form(open_page, url)
     bytes_ = page.evaluate(
         "performance.getEntriesByType('resource').filter(one => one.name.includes('/page/'))"
         ".reduce((sum, one) => sum + one.decodedBodySize, 0)"
     )
-    assert 0 < bytes_ < MOST_BYTES
+    assert 0 < bytes_ < MAX_BYTES
     policy = httpx.get(f"{url}/").headers["Content-Security-Policy"]
     assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
     assert "unsafe" not in policy
@@ -297,6 +297,6 @@ def test_it_is_small_and_only_its_own(open_page, url):
 @pytest.mark.parametrize(
     ("path", "selector"), [("/docs", "#operations-pictures-enhance"), ("/redoc", "[id='operation/enhance']")]
 )
-def test_the_documentation_is_shown_without_the_internet(open_page, url, path, selector):
+def test_the_documentation_works_offline(open_page, url, path, selector):
     page = open_page(f"{url}{path}")
     page.wait_for_selector(selector, state="attached", timeout=60_000)
