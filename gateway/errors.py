@@ -1,4 +1,4 @@
-"""Every failure a caller can be told about.
+"""Every error that the gateway answers with.
 
 GatewayError                     status  type
 ├── MalformedRequest             400     malformed-request
@@ -40,44 +40,43 @@ from gpen_client import errors as client
 
 
 class GatewayError(Exception):
-    """The gateway failed in a way it has no name for; the log has the trace.
+    """Unexpected error in the gateway; see the log.
 
-    The base of all others, each a failure with an HTTP answer. `str(error)` is the problem's `detail`: what
-    is wrong and what to do. status, type, title: as in RFC 9457. retry_after: seconds, sent as `Retry-After`
-    where it is known. headers: others that the answer carries.
-    """
+    The base of all errors that have an HTTP response. `str(error)` is the problem's `detail`: what is wrong
+    and what to do. status, type, title: as in RFC 9457. retry_after: seconds, sent as `Retry-After` where it
+    is known. headers: further response headers."""
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "internal-error"
-    title: ClassVar[str] = "Something went wrong inside the gateway"
+    title: ClassVar[str] = "Unexpected error in the gateway"
     retry_after: float | None = None
     headers: Mapping[str, str] = MappingProxyType({})
 
 
 class MalformedRequest(GatewayError):
-    """The body is not what its content type says."""
+    """The body does not match its content type."""
 
-    status, type, title = 400, "malformed-request", "The request cannot be read"
+    status, type, title = 400, "malformed-request", "Malformed request"
 
 
 class DamagedPicture(MalformedRequest):
-    """The picture's header is fine, its pixels are not."""
+    """The picture has a valid header, but its pixels cannot be decoded."""
 
     type, title = "damaged-picture", "The picture is damaged"
 
 
 class MissingKey(GatewayError):
-    """The request carries no API key, and needs one."""
+    """The request has no API key, and this gateway requires one."""
 
-    status, type, title = 401, "missing-key", "An API key is needed"
+    status, type, title = 401, "missing-key", "API key required"
     # Source: RFC 6750, section 3.
     headers = MappingProxyType({"WWW-Authenticate": 'Bearer realm="gpen-gateway"'})
 
 
 class WrongKey(MissingKey):
-    """There is no such API key."""
+    """The API key does not exist."""
 
-    type, title = "wrong-key", "There is no such API key"
+    type, title = "wrong-key", "Unknown API key"
     headers = MappingProxyType({"WWW-Authenticate": 'Bearer realm="gpen-gateway", error="invalid_token"'})
 
 
@@ -88,33 +87,33 @@ class RevokedKey(GatewayError):
 
 
 class CorsRefused(GatewayError):
-    """A browser asked whether a page may call, and it may not."""
+    """A browser's preflight request comes from an origin that may not call the gateway."""
 
-    status, type, title = 403, "cors-refused", "This page may not call the gateway so"
+    status, type, title = 403, "cors-refused", "Cross-origin request not allowed"
 
 
 class TooLarge(GatewayError):
-    """The body has more bytes than are allowed."""
+    """The body is larger than the limit."""
 
     status, type, title = 413, "too-large", "The request is too large"
 
 
 class TooManyPixels(TooLarge):
-    """The picture has more pixels than are allowed."""
+    """The picture has more pixels than the limit."""
 
     type, title = "too-many-pixels", "The picture has too many pixels"
 
 
 class UnsupportedPicture(GatewayError):
-    """The bytes are no picture that is read here."""
+    """The file is not a picture in a supported format."""
 
-    status, type, title = 415, "unsupported-picture", "Not a picture that can be read"
+    status, type, title = 415, "unsupported-picture", "Unsupported picture format"
 
 
 class InvalidParameters(GatewayError):
-    """A parameter is unknown or out of range. errors: each wrong `parameter` with its `message`."""
+    """A parameter is unknown or out of range. errors: each invalid `parameter` with its `message`."""
 
-    status, type, title = 422, "invalid-parameters", "The parameters are not valid"
+    status, type, title = 422, "invalid-parameters", "Invalid parameters"
     errors: list[dict[str, str]] | None = None
 
 
@@ -125,67 +124,67 @@ class MissingPicture(InvalidParameters):
 
 
 class ImageUrlOff(InvalidParameters):
-    """The gateway fetches no pictures."""
+    """`image_url` is switched off."""
 
-    type, title = "image-url-off", "This gateway fetches no pictures"
+    type, title = "image-url-off", "Fetching by URL is off"
 
 
 class ImageUrlRefused(InvalidParameters):
-    """`image_url` is no URL that may be fetched."""
+    """`image_url` is not a URL that this gateway fetches."""
 
-    type, title = "image-url-refused", "The URL may not be fetched"
+    type, title = "image-url-refused", "URL not allowed"
 
 
 class ImageUrlUnreachable(InvalidParameters):
-    """What is at `image_url` could not be fetched."""
+    """The picture at `image_url` could not be fetched."""
 
-    type, title = "image-url-unreachable", "The URL could not be fetched"
+    type, title = "image-url-unreachable", "URL could not be fetched"
 
 
 class UnknownModel(InvalidParameters):
-    """The backend has no such model."""
+    """The backend does not have this model."""
 
-    type, title = "unknown-model", "There is no such model"
+    type, title = "unknown-model", "Unknown model"
 
 
 class SlowUpload(GatewayError):
-    """The body did not arrive in time."""
+    """The body did not arrive within the upload timeout."""
 
-    status, type, title = 408, "slow-upload", "The upload took too long"
+    status, type, title = 408, "slow-upload", "Upload timeout"
 
 
 class NoFace(GatewayError):
-    """No face was found and the caller asked to be told."""
+    """No face was found, and the request has `no_face=reject`."""
 
     status, type, title = 422, "no-face", "No face was found"
 
 
 class HeadTurned(GatewayError):
-    """The head is turned past the limit and the caller asked to be told."""
+    """The head is turned past the limit, and the request has `yaw=reject`."""
 
     status, type, title = 422, "head-turned", "The head is turned too far"
 
 
 class CallerLeft(GatewayError):
-    """The caller closed the connection; only the log sees this answer."""
+    """The client closed the connection; only the log shows this response."""
 
-    status, type, title = 499, "caller-left", "The caller left"
+    status, type, title = 499, "caller-left", "Client disconnected"
 
 
 class BackendBroken(GatewayError):
-    """The backend answered nonsense."""
+    """The backend sent an invalid response."""
 
-    status, type, title = 502, "backend-broken", "The backend answered nonsense"
+    status, type, title = 502, "backend-broken", "Invalid response from the backend"
 
 
 class DeadlinePassed(GatewayError):
-    """The time for this request is over."""
+    """The request's deadline passed."""
 
-    status, type, title = 504, "deadline-passed", "The deadline has passed"
+    status, type, title = 504, "deadline-passed", "Deadline exceeded"
 
 
 class TryLater(GatewayError):
-    """A failure that time may mend. retry_after: seconds to wait; one where nobody knows better."""
+    """A temporary failure. retry_after: seconds to wait; 1 by default."""
 
     def __init__(self, detail: str, retry_after: float | None = None) -> None:
         super().__init__(detail)
@@ -193,19 +192,19 @@ class TryLater(GatewayError):
 
 
 class RateExceeded(TryLater):
-    """The caller has sent as many requests as it may for now."""
+    """The client has used up its rate."""
 
     status, type, title = 429, "rate-limited", "Too many requests"
 
 
 class TooManyAtOnce(TryLater):
-    """The caller has as many requests under way as it may."""
+    """The client has too many requests in progress."""
 
-    status, type, title = 429, "too-many-at-once", "Too many requests at once"
+    status, type, title = 429, "too-many-at-once", "Too many concurrent requests"
 
 
 class QueueFull(TryLater):
-    """As many requests are waiting as may."""
+    """The request queue is full."""
 
     status, type, title = 429, "queue-full", "The queue is full"
 
@@ -217,20 +216,20 @@ class BackendIsBusy(TryLater):
 
 
 class BackendAway(TryLater):
-    """The backend cannot be reached, or says that it cannot serve."""
+    """The backend cannot be reached, or is not ready."""
 
-    status, type, title = 503, "backend-away", "The backend is away"
+    status, type, title = 503, "backend-away", "Backend unavailable"
 
 
 class NotReady(TryLater):
-    """The gateway cannot serve yet, or not any more."""
+    """The gateway is starting, shutting down, or has no ready model."""
 
     status, type, title = 503, "not-ready", "The gateway is not ready"
 
 
 @contextmanager
 def backend_errors() -> Iterator[None]:
-    """Turns every failure of the backend's client into the answer it deserves."""
+    """Map the errors of the backend's client to those of the gateway."""
     try:
         yield
     except client.ModelNotFound as error:
@@ -240,6 +239,6 @@ def backend_errors() -> Iterator[None]:
     except client.BackendUnavailable as error:
         raise BackendAway(f"{error}; try again later", error.retry_after) from error
     except client.BackendTimeout as error:
-        raise DeadlinePassed(f"{error}; send a smaller picture, or raise GATEWAY_TIMEOUT_S") from error
+        raise DeadlinePassed(f"{error}; send a smaller picture, or allow more with `timeout_s`") from error
     except client.BackendError as error:
-        raise BackendBroken(f"{error}; the backend's log tells more") from error
+        raise BackendBroken(f"{error}; see the backend's log") from error
