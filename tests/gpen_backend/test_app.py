@@ -152,7 +152,7 @@ async def test_json_tensors_work_as_bytes_do():
         assert body["parameters"]["faces"] == 1
         in_json = np.array(body["outputs"][0]["data"], np.uint8).reshape(body["outputs"][0]["shape"])
         answer = await client.post(INFER, **message(small, landmarks))
-        in_bytes = decode_response([answer.content], int(answer.headers["Inference-Header-Content-Length"]))
+        in_bytes = decode_response(answer.content, int(answer.headers["Inference-Header-Content-Length"]))
         np.testing.assert_array_equal(in_json, in_bytes.tensor("image"))
 
 
@@ -230,7 +230,7 @@ async def test_the_request_id_comes_back_on_every_answer():
         asked = message()
         answer = await client.post(INFER, **asked)
         length = int(answer.headers["Inference-Header-Content-Length"])
-        assert decode_response([answer.content], length).id == "42"
+        assert decode_response(answer.content, length).id == "42"
 
 
 async def test_without_landmarks_nothing_is_restored():
@@ -238,7 +238,7 @@ async def test_without_landmarks_nothing_is_restored():
         gate = Gate()
         install(service, gate)
         answer = await client.post(INFER, **message(landmarks=None, brightness=50, auto_align=True))
-        response = decode_response([answer.content], int(answer.headers["Inference-Header-Content-Length"]))
+        response = decode_response(answer.content, int(answer.headers["Inference-Header-Content-Length"]))
         assert response.parameters["faces"] == 0
         assert response.tensor("image").mean() > PHOTO.mean()
         assert gate.runs == 0
@@ -365,7 +365,7 @@ async def test_requests_share_a_run_of_the_network_and_are_told_its_size():
         await first
         for answer in await asyncio.gather(*others):
             length = int(answer.headers["Inference-Header-Content-Length"])
-            assert decode_response([answer.content], length).parameters["batch_size"] == 3
+            assert decode_response(answer.content, length).parameters["batch_size"] == 3
         assert gate.runs == 2
 
 
@@ -384,7 +384,7 @@ async def test_a_face_alone_needs_no_queue_where_any_thread_may_restore_it():
         gate.opened.set()
         for answer, waited in ((await crowd, True), (await alone, False)):
             length = int(answer.headers["Inference-Header-Content-Length"])
-            told = decode_response([answer.content], length).parameters
+            told = decode_response(answer.content, length).parameters
             assert (told["batch_size"], "queue_ms" in told) == (1, waited)
 
 
@@ -397,7 +397,7 @@ async def test_concurrent_callers_get_their_own_pixels():
         answers = await asyncio.gather(*(client.post(INFER, **message(image, skin_protect=False, mode="strong", strength=100)) for image in asked))  # fmt: skip  # noqa: E501
         for image, answer in zip(asked, answers, strict=True):
             length = int(answer.headers["Inference-Header-Content-Length"])
-            pixels = decode_response([answer.content], length).tensor("image")[0]
+            pixels = decode_response(answer.content, length).tensor("image")[0]
             assert pixels[0, 0, 0] == image[0, 0, 0]
             assert abs(int(pixels[52, 52, 0]) - (255 - image[0, 0, 0])) <= 1
 
@@ -431,7 +431,7 @@ async def test_auto_takes_torch_where_there_is_a_checkpoint(tmp_path, tiny_state
     async with serving(engine="auto", models_dir=tmp_path) as (client, _):
         answer = await client.post(INFER, **message(strength=100))
         assert answer.status_code == 200
-        response = decode_response([answer.content], int(answer.headers["Inference-Header-Content-Length"]))
+        response = decode_response(answer.content, int(answer.headers["Inference-Header-Content-Length"]))
         assert (response.parameters["engine"], response.parameters["faces"]) == ("torch", 1)
         assert (await client.get("/v2/health/ready")).status_code == 200
         model = (await client.get(f"/v2/models/{MODEL}")).json()
@@ -443,7 +443,7 @@ async def test_auto_without_checkpoints_says_loudly_that_it_is_classical(tmp_pat
     async with serving(engine="auto", models_dir=tmp_path) as (client, _):
         assert f"put GPEN-BFR-512.pth into {tmp_path}" in caplog.text
         answer = await client.post(INFER, **message())
-        response = decode_response([answer.content], int(answer.headers["Inference-Header-Content-Length"]))
+        response = decode_response(answer.content, int(answer.headers["Inference-Header-Content-Length"]))
         assert response.parameters["engine"] == "classical"
 
 

@@ -26,7 +26,7 @@ from gpen_client.errors import (
     ModelNotFound,
 )
 from gpen_client.resilience import Resilience
-from gpen_client.wire.messages import InferResponse, Tensor, decode_request, encode_response, header_length
+from gpen_client.wire.messages import InferResponse, Tensor, decode_request, encode_response, read_header_length
 from gpen_common.types import ModelInfo, Restored, RestoreParams
 
 pytestmark = pytest.mark.anyio
@@ -97,7 +97,7 @@ def http(status: int, headers: dict[str, str], body: bytes) -> bytes:
 
 def negative(request_headers: dict[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
     """What a backend answers whose restoration is 255 - image."""
-    request = decode_request([body], header_length(request_headers))
+    request = decode_request(body, read_header_length(request_headers))
     image = request.tensor("image")
     assert image is not None
     answer = InferResponse("gpen", [Tensor("image", 255 - image)], OUR_PARAMETERS, request.id)
@@ -125,7 +125,7 @@ def mocked(handler: Callable[[httpx.Request], httpx.Response]) -> GpenClient:
 
 def answering(response: InferResponse, binary: bool = True) -> GpenClient:
     headers, body = encode_response(response, binary)
-    return mocked(lambda request: httpx.Response(200, headers=headers, content=b"".join(body)))
+    return mocked(lambda request: httpx.Response(200, headers=headers, content=body))
 
 
 # What a backend that behaves gives
@@ -159,7 +159,7 @@ async def test_the_request_carries_picture_landmarks_parameters_deadline_and_id(
     (call,) = calls
     assert (call.method, call.path) == ("POST", "/v2/models/gpen%2Fx%20y/infer")
     assert call.headers["x-request-id"] == "r-1"
-    request = decode_request([call.body], header_length(call.headers))
+    request = decode_request(call.body, read_header_length(call.headers))
     np.testing.assert_array_equal(request.tensor("image"), IMAGE[np.newaxis], strict=True)
     np.testing.assert_array_equal(request.tensor("landmarks"), landmarks, strict=True)
     assert request.parameters == params.model_dump(exclude_none=True) | {"timeout_ms": 9500}
@@ -187,7 +187,7 @@ async def test_concurrent_restorations_never_swap_pictures():
     """Many calls share the pool, and each gets its own picture back, whichever is answered first."""
 
     async def shuffle(call: Call, writer: asyncio.StreamWriter) -> None:
-        image = decode_request([call.body], header_length(call.headers)).tensor("image")
+        image = decode_request(call.body, read_header_length(call.headers)).tensor("image")
         assert image is not None
         await asyncio.sleep(image.flat[0] % 7 / 100)
         await behave(call, writer)
@@ -217,7 +217,7 @@ async def test_a_foreign_server_needs_none_of_our_parameters():
                 200, json={"name": "m", "platform": "tensorrt_plan", "inputs": [], "outputs": []}
             )
         headers, body = encode_response(InferResponse("theirs", [Tensor("image", IMAGE[np.newaxis])]), True)
-        return httpx.Response(200, headers=headers, content=b"".join(body))
+        return httpx.Response(200, headers=headers, content=body)
 
     async with mocked(foreign) as client:
         restored = [await restore(client) for _ in range(2)]
@@ -237,7 +237,7 @@ async def test_a_foreign_server_that_describes_no_model_has_an_unknown_engine():
         if request.method == "GET":
             return httpx.Response(404)
         headers, body = encode_response(InferResponse("", [Tensor("image", IMAGE[np.newaxis])]), True)
-        return httpx.Response(200, headers=headers, content=b"".join(body))
+        return httpx.Response(200, headers=headers, content=body)
 
     async with mocked(foreign) as client:
         restored = await restore(client, model="mine")

@@ -120,7 +120,7 @@ class BreakerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.current)
     @rule(data=st.data())
     def one_succeeds(self, data):
-        self.breaker.succeeded(self._finish(data))
+        self.breaker.record_success(self._finish(data))
         self.in_a_row = 0
         if self.opened_at is not None:
             self._change(None)
@@ -128,7 +128,7 @@ class BreakerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.current)
     @rule(data=st.data())
     def one_fails(self, data):
-        self.breaker.failed(self._finish(data))
+        self.breaker.record_failure(self._finish(data))
         self.in_a_row += 1
         if self.opened_at is not None or self.in_a_row == FAILURES:
             self._change(self.now)
@@ -137,12 +137,12 @@ class BreakerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def one_is_abandoned(self, data):
         permit = self._finish(data)
-        self.breaker.abandoned(permit)
+        self.breaker.release(permit)
         if self.last_probe is not None and permit == self.last_probe[0]:
             self.last_probe = (permit, self.now)
 
     @precondition(lambda self: self.stale)
-    @rule(data=st.data(), outcome=st.sampled_from(["succeeded", "failed", "abandoned"]))
+    @rule(data=st.data(), outcome=st.sampled_from(["record_success", "record_failure", "release"]))
     def one_from_before_ends(self, data, outcome):
         permit = data.draw(st.sampled_from(sorted(self.stale)))
         self.stale.discard(permit)
@@ -183,7 +183,7 @@ TestBreaker = BreakerMachine.TestCase
 def opened(clock) -> Breaker:
     breaker = Breaker(FAILURES, COOL_DOWN_S, clock)
     for _ in range(FAILURES):
-        breaker.failed(breaker.admit())
+        breaker.record_failure(breaker.admit())
     return breaker
 
 
@@ -200,7 +200,7 @@ def test_a_breaker_opens_probes_and_closes():
     probe = breaker.admit()
     with pytest.raises(BreakerOpen):
         breaker.admit()
-    breaker.succeeded(probe)
+    breaker.record_success(probe)
     assert breaker.state == "closed"
 
 
@@ -208,8 +208,8 @@ def test_a_success_between_failures_keeps_it_closed():
     breaker = Breaker(FAILURES, COOL_DOWN_S, lambda: 0.0)
     for _ in range(10):
         for _ in range(FAILURES - 1):
-            breaker.failed(breaker.admit())
-        breaker.succeeded(breaker.admit())
+            breaker.record_failure(breaker.admit())
+        breaker.record_success(breaker.admit())
     assert breaker.state == "closed"
 
 
@@ -221,5 +221,5 @@ def test_a_slow_probe_that_was_joined_by_another_still_closes_it():
     first = breaker.admit()
     now = 2 * COOL_DOWN_S
     breaker.admit()
-    breaker.succeeded(first)
+    breaker.record_success(first)
     assert breaker.state == "closed"

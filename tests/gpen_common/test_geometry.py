@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gpen_common.geometry import DegenerateLandmarks, invert, scale_of, shrunk, similarity, transform, warp
+from gpen_common.geometry import DegenerateLandmarks, invert, scale_of, shrink, similarity, transform, warp
 from gpen_common.types import Matrix
 
 FIVE = np.array([[38, 52], [74, 51], [56, 72], [42, 92], [71, 92]], np.float32)
@@ -231,7 +231,7 @@ def test_what_is_shrunk_lies_where_its_matrix_says(width, height, scale, x, y):
     image = np.zeros((height, width), np.uint8)
     at = round(x * width), round(y * height)
     cv2.circle(image, at, 20, 255, cv2.FILLED)
-    small, back = shrunk(image, (round(width * scale), round(height * scale)))
+    small, back = shrink(image, (round(width * scale), round(height * scale)))
     assert small.shape == (round(height * scale), round(width * scale))
     rows, columns = np.indices(small.shape)
     weight = small / small.sum()

@@ -18,7 +18,7 @@ from gpen_client.wire.messages import (
     decode_response,
     encode_request,
     encode_response,
-    header_length,
+    read_header_length,
 )
 
 # The examples of Triton's "Binary Tensor Data Extension", with the bytes that they only describe.
@@ -146,7 +146,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
 
 def length_in(headers: dict[str, str]) -> int | None:
     assert int(headers.get(HEADER_LENGTH, 0)) >= 0
-    return header_length(headers)
+    return read_header_length(headers)
 
 
 def message(*inputs: dict[str, Any], **more: Any) -> bytes:
@@ -163,7 +163,7 @@ def binary(size: Any, **changes: Any) -> dict[str, Any]:
 
 
 def test_tritons_published_binary_request_is_read():
-    request = decode_request([TRITON_REQUEST, TRITON_REQUEST_BYTES], len(TRITON_REQUEST))
+    request = decode_request(TRITON_REQUEST, TRITON_REQUEST_BYTES, len(TRITON_REQUEST))
     np.testing.assert_array_equal(
         request.tensor("input0"), np.array([[1, 2], [3, 0x8000_0000]], np.uint32), strict=True
     )
@@ -172,14 +172,14 @@ def test_tritons_published_binary_request_is_read():
 
 
 def test_tritons_published_binary_response_is_read_though_it_names_no_model():
-    response = decode_response([TRITON_RESPONSE, TRITON_RESPONSE_BYTES], len(TRITON_RESPONSE))
+    response = decode_response(TRITON_RESPONSE, TRITON_RESPONSE_BYTES, len(TRITON_RESPONSE))
     output = np.array([[1.0, 1.1], [2.0, 2.1], [3.0, 3.1]], np.float32)
     np.testing.assert_array_equal(response.tensor("output0"), output, strict=True)
     assert response.model_name == ""
 
 
 def test_kserves_published_json_request_is_read():
-    request = decode_request([KSERVE_REQUEST], None)
+    request = decode_request(KSERVE_REQUEST, None)
     assert request.id == "42"
     np.testing.assert_array_equal(
         request.tensor("input0"), np.array([[1, 2], [3, 4]], np.uint32), strict=True
@@ -189,7 +189,7 @@ def test_kserves_published_json_request_is_read():
 
 
 def test_kserves_published_json_response_is_read():
-    response = decode_response([KSERVE_RESPONSE], None)
+    response = decode_response(KSERVE_RESPONSE, None)
     output = np.array([[1.0, 1.1], [2.0, 2.1], [3.0, 3.1]], np.float32)
     np.testing.assert_array_equal(response.tensor("output0"), output, strict=True)
 
@@ -247,7 +247,7 @@ def test_a_message_is_the_same_however_it_was_cut(request_, cuts):
 def test_a_picture_is_not_copied_to_be_written_nor_to_be_read():
     sent = np.zeros((1, 64, 64, 3), np.uint8)
     headers, body = encode_request(InferRequest([Tensor("image", sent)]))
-    for received in (body, [b"".join(body)]):
+    for received in (body, [body]):
         image = decode_request(received, length_in(headers)).tensor("image")
         assert image is not None
         assert np.shares_memory(image, np.frombuffer(received[-1], np.uint8))
@@ -264,7 +264,7 @@ def test_strided_and_big_endian_arrays_are_sent_row_major_and_little_endian():
 
 def test_json_data_may_be_nested_as_the_shape_is():
     nested = tensor(shape=[1, 2, 2], datatype="INT16", data=[[[1, -2], [3, 4]]])
-    assert decode_request([message(nested)], None).tensor("x").tolist() == [[[1, -2], [3, 4]]]
+    assert decode_request(message(nested), None).tensor("x").tolist() == [[[1, -2], [3, 4]]]
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_json_data_may_be_nested_as_the_shape_is():
     ],
 )
 def test_bytes_are_wanted_where_each_output_or_else_the_request_says_so(outputs, parameters, wanted):
-    request = decode_request([message(tensor(), outputs=outputs, parameters=parameters)], None)
+    request = decode_request(message(tensor(), outputs=outputs, parameters=parameters), None)
     assert request.binary_output is wanted
     assert request.parameters == {}
 
@@ -288,7 +288,7 @@ def test_what_we_do_not_know_is_passed_over():
     body = message(
         tensor(parameters={"content_type": "np"}), model_name="m", extra={"a": [None]}, parameters=None
     )
-    assert decode_request([body], None).tensor("x").tolist() == [1, 2]
+    assert decode_request(body, None).tensor("x").tolist() == [1, 2]
 
 
 MALFORMED = {
@@ -350,7 +350,7 @@ MALFORMED = {
 @pytest.mark.parametrize(("body", "said"), MALFORMED.values(), ids=MALFORMED)
 def test_malformed_json_is_refused_with_its_reason(body, said):
     with pytest.raises(WireError) as caught:
-        decode_request([body], None)
+        decode_request(body, None)
     assert said in str(caught.value)
     assert len(str(caught.value)) < 300
 
@@ -372,19 +372,19 @@ MALFORMED_BINARY = {
 def test_malformed_binary_tensors_are_refused_with_their_reason(inputs, blob, said):
     header = message(*inputs)
     with pytest.raises(WireError, match=said):
-        decode_request([header, blob], len(header))
+        decode_request(header, blob, len(header))
 
 
 @pytest.mark.parametrize("length", [-1, 10**9, 10**30])
 def test_a_header_length_outside_the_body_is_refused(length):
     with pytest.raises(WireError, match=HEADER_LENGTH):
-        decode_request([message(tensor())], length)
+        decode_request(message(tensor()), length)
 
 
 def test_a_header_length_inside_the_json_is_refused():
     body = message(tensor())
     with pytest.raises(WireError, match="JSON"):
-        decode_request([body], len(body) - 3)
+        decode_request(body, len(body) - 3)
 
 
 @pytest.mark.parametrize(
@@ -392,13 +392,13 @@ def test_a_header_length_inside_the_json_is_refused():
     [({}, None), ({HEADER_LENGTH: "12"}, 12), ({HEADER_LENGTH.lower(): "0"}, 0)],
 )
 def test_the_header_length_is_read_in_any_case(headers, length):
-    assert header_length(headers) == length
+    assert read_header_length(headers) == length
 
 
 @pytest.mark.parametrize("value", ["", "-1", "+1", "1_0", "1.0", " 1", "१२", "9" * 5000])
 def test_a_header_length_that_is_no_length_is_refused(value):
     with pytest.raises(WireError, match=HEADER_LENGTH):
-        header_length({HEADER_LENGTH: value})
+        read_header_length({HEADER_LENGTH: value})
 
 
 @pytest.mark.parametrize(
@@ -467,7 +467,7 @@ def test_any_bytes_are_a_message_or_a_wire_error(decode, body, cut, from_end):
     """Nothing else comes out, whatever a stranger sends."""
     length = None if cut is None else cut + (len(body) if from_end else 0)
     with suppress(WireError):
-        decode([body], length)
+        decode(body, length)
 
 
 @given(request_=REQUESTS, at=st.integers(0, 10**6), byte=st.integers(0, 255))
@@ -476,4 +476,4 @@ def test_a_damaged_message_is_a_message_or_a_wire_error(request_, at, byte):
     damaged = bytearray(b"".join(pieces))
     damaged[at % len(damaged)] = byte
     with suppress(WireError):
-        decode_request([bytes(damaged)], length_in(headers))
+        decode_request(bytes(damaged), length_in(headers))
