@@ -151,11 +151,6 @@ def _face_at(x: float, y: float, eyes: float, roll: float = 0.0, yaw: float | No
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def fixed_finder() -> type[FixedFinder]:
     """Makes face finders that need no picture of a face."""
     return FixedFinder

@@ -35,11 +35,6 @@ LANDMARKS = (template(64) + 20)[None].astype(np.float32)
 PHOTO = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @asynccontextmanager
 async def serving(**settings) -> AsyncIterator[tuple[httpx.AsyncClient, object]]:
     """The app embedded as a gateway embeds it; gives a client and the running service."""

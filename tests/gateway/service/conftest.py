@@ -13,7 +13,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from gpen_client.wire.messages import InferResponse, Tensor, decode_request, encode_response, read_header_length
+from gpen_client.wire.messages import (
+    InferResponse,
+    Tensor,
+    decode_request,
+    encode_response,
+    read_header_length,
+)
 
 Listening = Callable[[ASGIApp], AbstractAsyncContextManager[str]]
 

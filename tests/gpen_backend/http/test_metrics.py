@@ -13,11 +13,6 @@ from gpen_common.types import RestoreParams
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def told(http: httpx.AsyncClient) -> dict[str, dict[tuple[str, ...], float]]:
     """Values by metric and label values."""
     answer = await http.get("http://backend/metrics")

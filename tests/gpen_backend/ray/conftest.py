@@ -210,8 +210,3 @@ def two_replicas(cluster: Cluster) -> Cluster:
     """As many as there are, of which each takes four requests."""
     cluster.deploy(min_replicas=2, max_replicas=2, env={"GPEN_BACKEND_MAX_QUEUE": "4"})
     return cluster
-
-
-@pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"

@@ -19,11 +19,6 @@ pytestmark = pytest.mark.anyio
 SIZE = 2
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 def face(colour):
     """A face of one colour, 0 to 2**24 - 1."""
     channels = [colour >> 16, colour >> 8 & 255, colour & 255]
