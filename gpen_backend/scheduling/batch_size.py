@@ -1,4 +1,4 @@
-"""How many faces a network best runs at once: found by running it, not guessed."""
+"""Measure how many faces a network should run at once."""
 
 import logging
 import time
@@ -14,17 +14,17 @@ logger = logging.getLogger(__name__)
 MOST = 64
 """Most faces in one run of a network."""
 
-# A larger batch must be this much faster per face to be worth the wait for it.
+# A larger batch must be this much faster per face to be worth waiting for.
 _GAIN = 1.05
-# The part of the free memory that a batch may be expected to fill.
+# Largest share of the free memory that a batch may be expected to need.
 _SHARE = 0.8
 
 
 def best_batch(engine: Engine, clock: Callable[[], float] = time.perf_counter) -> int:
-    """Warm the engine up and tell the batch size with the highest throughput that fits into its free memory.
+    """Warm the engine up; return the batch size with the highest throughput that fits into free memory.
 
-    An engine that does not say that faces gain by running `together` is run once, and 1 is best.
-    Belongs on the network's thread. Blocks. Raises EngineError where a single face fails.
+    Runs an engine once and returns 1 unless it has `together = True`. Blocks; call it on the network's
+    thread. Raises EngineError if a single face fails.
     """
     memory: Callable[[], Memory] = getattr(engine, "memory", process_memory)
     idle = memory().used

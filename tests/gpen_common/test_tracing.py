@@ -80,7 +80,7 @@ async def enhance(astronaut, tmp_path, monkeypatch) -> httpx.Response:
         return await client.post("/v1/enhance", content=encode(astronaut, "png", 95), headers=headers)
 
 
-async def test_spans_of_gateway_and_backend_belong_to_the_callers_trace(collector, astronaut, tmp_path, monkeypatch):
+async def test_spans_of_both_sides_belong_to_the_callers_trace(collector, astronaut, tmp_path, monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     answer = await enhance(astronaut, tmp_path, monkeypatch)
     assert answer.status_code == 200
