@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 
 from gpen_backend.engines import Engine, EngineOutOfMemory
-from gpen_backend.hardware.memory import Memory, process_memory
 
 logger = logging.getLogger(__name__)
 
@@ -26,20 +25,19 @@ def best_batch(engine: Engine, clock: Callable[[], float] = time.perf_counter) -
     Runs an engine once and returns 1 unless it has `together = True`. Blocks; call it on the network's
     thread. Raises EngineError if a single face fails.
     """
-    memory: Callable[[], Memory] = getattr(engine, "memory", process_memory)
-    idle = memory().used
+    idle = engine.memory().used
     _seconds(engine, 1, clock)
-    if not getattr(engine, "together", False):
+    if not engine.together:
         return 1
-    face_bytes = max(1, memory().used - idle)
+    face_bytes = max(1, engine.memory().used - idle)
     best, per_face = 1, _seconds(engine, 1, clock)
-    while (batch := 2 * best) <= MOST and _fits(batch * face_bytes, memory().free):
+    while (batch := 2 * best) <= MOST and _fits(batch * face_bytes, engine.memory().free):
         try:
             _seconds(engine, batch, clock)
             took = _seconds(engine, batch, clock) / batch
         except EngineOutOfMemory:
             break
-        face_bytes = max(face_bytes, (memory().used - idle) // batch)
+        face_bytes = max(face_bytes, (engine.memory().used - idle) // batch)
         if took * _GAIN > per_face:
             break
         best, per_face = batch, took

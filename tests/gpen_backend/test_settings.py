@@ -25,8 +25,8 @@ def test_reads_settings_from_the_environment(monkeypatch, tmp_path):
     ("settings", "sentence"),
     [
         ({"models_mirror": "/srv/models"}, "starts with http"),
-        ({"default_model": "gpen-inpainting-1024"}, "no such model that restores"),
-        ({"default_model": "gpen"}, "no such model"),
+        ({"default_model": "gpen-inpainting-1024"}, "must be one of gpen-bfr-256, gpen-bfr-512"),
+        ({"default_model": "gpen"}, "must be one of"),
         ({"port": -1}, "port"),
     ],
 )
