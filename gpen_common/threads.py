@@ -18,7 +18,7 @@ class Threads:
     """A bounded thread pool; Starlette's is shared with everything else.
 
     A caller that is cancelled leaves the queue. Work that has started cannot be stopped: its caller is
-    cancelled only when the thread has finished, and keeps until then whatever the work uses.
+    cancelled only when the thread has finished, so that locks and files that the work uses stay held.
     """
 
     def __init__(self, workers: int, name: str = "pixels") -> None:

@@ -39,7 +39,7 @@ async def test_reports_restorations_errors_queue_and_models(tmp_path):
         picture = np.full((64, 64, 3), 128, np.uint8)
         for _ in range(2):
             await client.restore(picture, face, RestoreParams(), model="gpen-bfr-512", timeout_s=20)
-        await http.get("http://backend/v2/models/nobody's")
+        await http.get("http://backend/v2/models/unknown")
         await http.get("http://backend/any/where")
         metrics = await scrape(http)
     assert metrics["gpen_backend_requests_total"] == {
