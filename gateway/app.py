@@ -28,7 +28,7 @@ from gateway.service.problem import OnlyProblems, install_problem_handlers
 from gateway.service.server import Draining
 from gateway.service.traffic import Traffic
 from gateway.settings import Settings
-from gpen_common.tracing import Traced, tracing
+from gpen_common.tracing import TracingMiddleware, create_tracing
 
 _DESCRIPTION = """
 One call makes a blurry portrait sharp: the gateway standardises the photo (upright sRGB, one geometry, even
@@ -51,7 +51,7 @@ def create_app(
     chosen = settings or Settings()
     access = chosen.access
     keyring = KeyRing(access.keys_file) if access.keys_file else None
-    counted, traces = Metrics(), tracing("gpen-gateway")
+    counted, traces = Metrics(), create_tracing("gpen-gateway")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -99,7 +99,7 @@ def create_app(
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Traffic, metrics=counted, routes=_paths())
     if traces is not None:
-        app.add_middleware(Traced, tracing=traces)
+        app.add_middleware(TracingMiddleware, tracing=traces)
     app.add_middleware(RequestId)
     return app
 

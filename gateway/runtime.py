@@ -22,7 +22,7 @@ from gateway.upstream.models import Models
 from gpen_client.client import GpenClient
 from gpen_common.allocator import keep_large_buffers
 from gpen_common.threads import Threads
-from gpen_common.tracing import Tracing, untraced
+from gpen_common.tracing import Tracing, no_trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ async def _open_client(
         transport=transport,
         connect_timeout_s=upstream.connect_timeout_s,
         resilience=upstream.resilience,
-        trace=tracing.call if tracing else untraced,
+        trace=tracing.trace_call if tracing else no_trace,
     )
     return await stack.enter_async_context(client), embedded
 

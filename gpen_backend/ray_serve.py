@@ -1,10 +1,10 @@
-"""The backend as a Ray Serve application: the same wire, from as many replicas as the load needs.
+"""The backend as a Ray Serve application that scales its replicas with the load.
 
 serve run gpen_backend.ray_serve:build, or deploy/ray/serve.yaml and rayservice.yaml. Needs the extra `ray`.
 
-One deployment is all there is, and each replica is the whole server: a picture goes from Ray's proxy to the
-replica that restores it and nowhere else. With RAY_SERVE_ENABLE_HA_PROXY=1 that proxy is HAProxy, and no
-Python process but the replica sees it; docs/deployment.md has the difference measured.
+There is one deployment, and each replica is a complete server: a picture passes only Ray's proxy and the
+replica that restores it. With RAY_SERVE_ENABLE_HA_PROXY=1 that proxy is HAProxy instead of a Python process;
+docs/deployment.md has the measured difference.
 """
 
 import asyncio
@@ -24,21 +24,21 @@ from gpen_backend.settings import BackendSettings
 
 logger = logging.getLogger(__name__)
 
-# A full replica answers 429 at once and says why. Ray hands it requests beyond its queue for that.
+# Ray passes this many times a replica's queue to it, so that the replica itself answers 429 with the reason.
 _BEYOND_QUEUE = 4
-# What Ray itself refuses beyond those. Its default, 503, is a backend that is away to the gateway's breaker.
+# Ray's answer beyond that. The gateway's circuit breaker would count its default, 503, as a failure.
 _REFUSAL = {"status_code": 429, "retry_after_s": 1.0}
 
-# Seconds from one look at the model to the next.
-_LOOK_S = 0.1
+# Interval of checks whether the model is ready, seconds.
+_POLL_S = 0.1
 
 
 class Scale(BaseModel):
-    """What `build` may be told, as `args` of the application.
+    """Arguments of `build`, the `args` of the application.
 
-    num_cpus, num_gpus: of one replica; 0.25 puts four of them on one GPU. queued_requests: how many a replica
-    should have on the average of half a minute; Ray starts and stops replicas for that, once the average has
-    asked for more during upscale_delay_s, or for fewer during downscale_delay_s.
+    num_cpus, num_gpus: of one replica; 0.25 puts four replicas on one GPU. queued_requests: target number of
+    requests in a replica, averaged over half a minute. Ray starts replicas when the average has been above it
+    for upscale_delay_s, and stops replicas when it has been below it for downscale_delay_s.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,7 +53,7 @@ class Scale(BaseModel):
 
 
 def build(args: Scale) -> Application:
-    """The application. The backend's own settings are the environment of its replicas."""
+    """Return the application. The environment of its replicas has the backend's settings."""
     most = BackendSettings().max_queue * _BEYOND_QUEUE
     deployment = serve.deployment(
         _Replica,
@@ -69,7 +69,7 @@ def build(args: Scale) -> Application:
         max_ongoing_requests=most,
         max_queued_requests=most,
         backpressure_config=_REFUSAL,
-        # What is in flight, which the gateway gives up after 120 s.
+        # For requests in flight, whose timeout in the gateway is 120 s.
         graceful_shutdown_timeout_s=125.0,
         health_check_period_s=10.0,
     )
@@ -77,7 +77,7 @@ def build(args: Scale) -> Application:
 
 
 def _app() -> ASGIApp:
-    """Made on each replica, which has started for Ray, and gets requests, once its default model is ready."""
+    """Return the app of one replica, whose startup ends when its default model is ready."""
     app = create_app()
     app.state.stopping = asyncio.Event()
     serving = app.router.lifespan_context
@@ -92,25 +92,22 @@ def _app() -> ASGIApp:
     return app
 
 
-class _Replica(serve.ingress(_app)()):  # type: ignore[misc]  # Ray makes the class
-    """What Ray runs. It can be stopped while it waits for its model."""
+class _Replica(serve.ingress(_app)()):  # type: ignore[misc]  # Ray creates the class
+    """A replica. Ray can stop it while it waits for its model."""
 
     async def __del__(self) -> None:
-        """Ray's end of a replica, which waits for the app's own."""
+        """Called by Ray to stop the replica; waits for the app's shutdown."""
         self.app.state.stopping.set()
         await super().__del__()
 
 
 async def _until_ready(service: Service, stopping: asyncio.Event) -> None:
-    """A model that cannot be loaded is waited for like Kubernetes' readiness, and told where it changes.
-
-    stopping: ends the wait.
-    """
-    told = None
+    """Wait until the default model is ready or `stopping` is set; log each new reason why it is not."""
+    logged = None
     while (reason := service.models.status(service.models.default).reason) is not None:
-        if reason != told:
+        if reason != logged:
             logger.warning("no requests yet: %s", reason)
-            told = reason
+            logged = reason
         with suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), _LOOK_S)
+            await asyncio.wait_for(stopping.wait(), _POLL_S)
             return

@@ -1,4 +1,4 @@
-"""The GPEN backend as a process of its own."""
+"""Serve the GPEN backend with uvicorn."""
 
 from copy import deepcopy
 from typing import Any
@@ -12,12 +12,12 @@ from gpen_backend.settings import BackendSettings
 
 
 def serve(settings: BackendSettings) -> None:
-    """Run the backend until it is told to stop. Blocks. Finishes the requests in flight before it returns."""
+    """Run the backend until SIGTERM or SIGINT, then finish the requests in flight. Blocks."""
     uvicorn.run(
         AccessLog(create_app(settings)),
         host=settings.host,
         port=settings.port,
-        # httptools, which uvicorn takes where it is installed, bounds no headers.
+        # Not httptools, which uvicorn prefers: it does not limit the size of headers.
         http="h11",
         access_log=False,
         log_config=_log_config(),
@@ -25,7 +25,7 @@ def serve(settings: BackendSettings) -> None:
 
 
 def _log_config() -> dict[str, Any]:
-    """Uvicorn's own, with this package's lines among them."""
+    """Return uvicorn's logging configuration with this package's loggers added."""
     config = deepcopy(LOGGING_CONFIG)
     for name in ("gpen_backend", "gpen_common", "gpen_client"):
         config["loggers"][name] = {"handlers": ["default"], "level": "INFO", "propagate": False}

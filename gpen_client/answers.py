@@ -1,4 +1,4 @@
-"""A backend's answers, checked against what was asked."""
+"""Read a backend's answers and check them against the request."""
 
 from typing import TypeVar
 
@@ -10,16 +10,16 @@ from gpen_client.wire.messages import InferResponse
 from gpen_common.types import Restored
 
 UNKNOWN = "unknown"
-"""The engine of a server that does not name one."""
+"""The engine of a server that names none."""
 
-# How much of the backend's own words is repeated in an error, characters.
+# Longest part of the backend's text that an error quotes, characters.
 _MAX_TEXT = 80
 
 _Value = TypeVar("_Value", str, int)
 
 
 class MetadataParameters(BaseModel):
-    """What our backend adds to the protocol's description of a model; a foreign one leaves it out."""
+    """What our backend adds to the protocol's description of a model."""
 
     model_config = ConfigDict(strict=True)
 
@@ -28,8 +28,8 @@ class MetadataParameters(BaseModel):
     task: str = "restore"
 
 
-class Metadata(BaseModel):
-    """The protocol's description of a model, as far as a client needs it."""
+class ModelMetadata(BaseModel):
+    """The part of the protocol's description of a model that the client uses."""
 
     model_config = ConfigDict(strict=True)
 
@@ -37,11 +37,11 @@ class Metadata(BaseModel):
     parameters: MetadataParameters = MetadataParameters()
 
 
-def restored_from(response: InferResponse, shape: tuple[int, ...], model: str) -> Restored:
-    """Read a restoration out of a response.
+def read_restored(response: InferResponse, shape: tuple[int, ...], model: str) -> Restored:
+    """Read a restoration from a response.
 
-    shape: (H, W, 3) that the picture must have. model: the name it was sent to, which stands where the
-    response has none; the engine is then empty, and counts are 0.
+    shape: (H, W, 3) that the picture must have. model: the name in the request, used if the response has
+    none. A missing engine is "", a missing count 0.
     Raises BackendProtocolError for a picture of another shape or type, and for parameters of other types.
     """
     pixels = response.tensor("image")
@@ -65,9 +65,11 @@ def _timings_ms(response: InferResponse) -> dict[str, float]:
     timings = {}
     for name, value in response.parameters.items():
         if name.endswith("_ms"):
-            # The wire has refused NaN and infinity already.
+            # Decoding has rejected NaN and infinity.
             if isinstance(value, bool | str) or value < 0:
-                raise BackendProtocolError(f"the backend's {name[:_MAX_TEXT]!r} is not a duration")
+                raise BackendProtocolError(
+                    f"the backend's {name[:_MAX_TEXT]!r} must be a number of milliseconds, 0 or more"
+                )
             timings[name.removesuffix("_ms")] = float(value)
     return timings
 
@@ -76,6 +78,6 @@ def _parameter(response: InferResponse, name: str, kind: type[_Value], default: 
     value = response.parameters.get(name, default)
     if type(value) is not kind:
         raise BackendProtocolError(
-            f"the backend's {name!r} is {repr(value)[:_MAX_TEXT]}, which is no {kind.__name__}"
+            f"the backend's {name!r} must be of type {kind.__name__}, not {repr(value)[:_MAX_TEXT]}"
         )
     return value

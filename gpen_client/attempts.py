@@ -1,4 +1,4 @@
-"""One call, tried through the breaker, and again where that can help and the budget allows."""
+"""Calls through the circuit breaker, with retries within a budget."""
 
 import asyncio
 import time
@@ -21,19 +21,19 @@ from gpen_client.resilience import Backoff, Breaker, BreakerState, Resilience, R
 T = TypeVar("T")
 
 Outcome = Literal["ok", "busy", "rejected", "away", "timeout", "nonsense", "refused", "abandoned"]
-"""How an attempt ended: `refused` by the breaker, `abandoned` by whoever asked."""
+"""How an attempt ended: `refused` by the breaker, `abandoned` by the caller."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What was counted since the start. outcomes: of attempts. retries: attempts that were not the first."""
+    """Counts since the start. outcomes: of all attempts. retries: attempts after a call's first."""
 
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     retries: int = 0
 
 
 class Attempts:
-    """What all calls to one backend share: the budget of their retries, and the breaker."""
+    """Runs calls to one backend, which share a retry budget and a circuit breaker."""
 
     def __init__(self, resilience: Resilience) -> None:
         self.tally = Tally()
@@ -49,22 +49,23 @@ class Attempts:
         return self._breaker.state
 
     async def run(self, call: Callable[[float], Awaitable[T]], timeout_s: float) -> T:
-        """The result of `call(seconds left)`, which must be safe to repeat and raise BackendTimeout in time.
+        """Return the result of `call(seconds left)`, retried where that can help.
 
-        It is repeated only after BackendUnavailable, BackendBusy included, and BackendCrashed: an answer that
-        is nonsense would be so again. Raises what the last attempt raised, or BreakerOpen.
+        call: safe to repeat; raises BackendTimeout when its seconds have passed.
+        Only BackendUnavailable (with BackendBusy) and BackendCrashed are retried: another attempt would get
+        the same invalid answer. Raises the last attempt's error, or BreakerOpen.
         """
         deadline = time.monotonic() + timeout_s
         self._budget.earn()
         attempt = 1
         while True:
             try:
-                return await self._attempt(call, deadline - time.monotonic())
+                return await self._try_once(call, deadline - time.monotonic())
             except BreakerOpen:
                 raise
             except (BackendUnavailable, BackendCrashed) as error:
-                asked = error.retry_after if isinstance(error, BackendUnavailable) else None
-                wait_s = self._backoff.wait_s(attempt, asked)
+                retry_after = error.retry_after if isinstance(error, BackendUnavailable) else None
+                wait_s = self._backoff.wait_s(attempt, retry_after)
                 in_time = wait_s is not None and time.monotonic() + wait_s < deadline
                 if wait_s is None or not in_time or attempt >= self._most or not self._budget.spend():
                     raise
@@ -72,11 +73,11 @@ class Attempts:
             self.tally.retries += 1
             attempt += 1
 
-    async def _attempt(self, call: Callable[[float], Awaitable[T]], timeout_s: float) -> T:
-        """Try once, and count how it went."""
+    async def _try_once(self, call: Callable[[float], Awaitable[T]], timeout_s: float) -> T:
+        """Make one attempt and count its outcome."""
         outcome: Outcome = "abandoned"
         try:
-            result = await self._admitted(call, timeout_s)
+            result = await self._through_breaker(call, timeout_s)
             outcome = "ok"
         except BackendError as error:
             outcome = _outcome(error)
@@ -85,26 +86,26 @@ class Attempts:
             self.tally.outcomes[outcome] += 1
         return result
 
-    async def _admitted(self, call: Callable[[float], Awaitable[T]], timeout_s: float) -> T:
-        """Try once, and tell the breaker how it went."""
+    async def _through_breaker(self, call: Callable[[float], Awaitable[T]], timeout_s: float) -> T:
+        """Make one attempt and report its outcome to the breaker."""
         permit = self._breaker.admit()
         try:
             result = await call(timeout_s)
         except (BackendBusy, BackendRejected):
-            # It answered, and sensibly.
-            self._breaker.succeeded(permit)
+            # A valid answer.
+            self._breaker.record_success(permit)
             raise
         except BackendTimeout:
             fair = timeout_s >= self._fair_timeout_s
-            (self._breaker.failed if fair else self._breaker.abandoned)(permit)
+            (self._breaker.record_failure if fair else self._breaker.release)(permit)
             raise
         except BackendError:
-            self._breaker.failed(permit)
+            self._breaker.record_failure(permit)
             raise
         except BaseException:
-            self._breaker.abandoned(permit)
+            self._breaker.release(permit)
             raise
-        self._breaker.succeeded(permit)
+        self._breaker.record_success(permit)
         return result
 
 

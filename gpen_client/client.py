@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from gpen_client.answers import UNKNOWN, Metadata, restored_from
+from gpen_client.answers import UNKNOWN, ModelMetadata, read_restored
 from gpen_client.attempts import Attempts, Tally
 from gpen_client.errors import BackendError, BackendProtocolError, ModelNotFound
 from gpen_client.http.channel import Channel
@@ -22,26 +22,26 @@ from gpen_client.wire.messages import (
     Tensor,
     decode_response,
     encode_request,
-    header_length,
+    read_header_length,
 )
-from gpen_common.pieces import LARGE
-from gpen_common.threads import off_loop
-from gpen_common.tracing import Trace, untraced
+from gpen_common.request_id import REQUEST_ID
+from gpen_common.threads import LARGE, off_loop
+from gpen_common.tracing import Trace, no_trace
 from gpen_common.types import ModelInfo, Pixels, Restored, RestoreParams
 
-# Probes and descriptions are answered from memory, so a backend that needs longer is not well, seconds.
+# Timeout of probes and descriptions, which a healthy backend answers from memory, seconds.
 _PROBE_TIMEOUT_S = 5.0
 
 
 class GpenClient:
-    """One pool of connections to one backend; an async context manager that closes them.
+    """A pool of connections to one backend; an async context manager that closes them.
 
-    base_url: the backend's address; a path in it comes before `/v2`. transport: another way to reach it, such
-    as httpx.ASGITransport of an app in this process. connect_timeout_s: for one connection to be made.
-    max_connections: how many may be open at once; further calls wait for one within their deadline.
-    resilience: how restorations bear a bad backend; probes and descriptions are sent once, whatever happens.
-    trace: what each attempt to restore is wrapped in.
-    Its methods raise the errors of `gpen_client.errors` and no others.
+    base_url: the backend's address; a path in it is put before `/v2`. transport: httpx's transport, such as
+    httpx.ASGITransport of an app in this process. connect_timeout_s: timeout of opening a connection.
+    max_connections: connections open at once; further calls wait for one within their deadline.
+    resilience: retries and circuit breaker of restorations; probes and descriptions are sent once.
+    trace: context manager around each attempt to restore.
+    Its methods raise only the errors of `gpen_client.errors`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class GpenClient:
         connect_timeout_s: float = 2.0,
         max_connections: int = 100,
         resilience: Resilience | None = None,
-        trace: Trace = untraced,
+        trace: Trace = no_trace,
     ) -> None:
         self._backend = base_url
         self._trace = trace
@@ -76,12 +76,12 @@ class GpenClient:
 
     @property
     def breaker_state(self) -> BreakerState:
-        """Whether restorations are sent (`closed`), refused (`open`), or tried one by one (`half-open`)."""
+        """Whether restorations are sent (`closed`), refused (`open`) or sent as probes (`half-open`)."""
         return self._attempts.breaker_state
 
     @property
     def tally(self) -> Tally:
-        """How attempts to restore have ended so far."""
+        """Counts of the outcomes of attempts to restore."""
         return self._attempts.tally
 
     async def restore(
@@ -94,14 +94,14 @@ class GpenClient:
         timeout_s: float,
         request_id: str | None = None,
     ) -> Restored:
-        """Have the faces of one picture restored.
+        """Have the backend restore the faces of one picture.
 
-        image: (H, W, 3) uint8 RGB. landmarks: (F, 5, 2) float32, (x, y) px, one row of five a face; None
-        leaves it to the backend to find them. timeout_s: for everything, waiting for a connection and
-        further attempts included; the backend is told what is left of it.
-        request_id: printable ASCII; travels as X-Request-ID and must come back where the backend repeats it.
-        Returns pixels (H, W, 3) uint8, larger by `params.upscale`, that are read-only; what a foreign server
-        does not tell is 0 or "unknown". Raises BackendError.
+        image: (H, W, 3) uint8 RGB. landmarks: (F, 5, 2) float32, (x, y) px, five points a face; None lets
+        the backend find faces. timeout_s: timeout of the whole call, including the wait for a connection and
+        retries; each attempt sends the backend what is left.
+        request_id: printable ASCII, sent as X-Request-ID and as the message's id. An answer with another id
+        is rejected. Returns pixels (H, W, 3) uint8, read-only, larger by `params.upscale`. Values that a
+        foreign server does not send are 0 or "unknown". Raises BackendError.
         """
 
         async def once(left_s: float) -> Restored:
@@ -118,20 +118,20 @@ class GpenClient:
         timeout_s: float,
         request_id: str | None,
     ) -> Restored:
-        """One attempt of `restore`."""
+        """Attempt `restore` once."""
         tensors = [Tensor("image", image[np.newaxis])]
         if landmarks is not None:
             tensors.append(Tensor("landmarks", np.asarray(landmarks, np.float32)))
         parameters = params.model_dump(exclude_none=True) | {"timeout_ms": max(1, round(timeout_s * 1000))}
         height, width = (side * params.upscale for side in image.shape[:2])
         request = InferRequest(tensors, parameters, request_id, outputs=["image"])
-        headers, body = encode_request(request)
-        headers["Content-Length"] = str(sum(map(len, body)))
+        # A whole photo takes a hundred times as long to copy as a portrait.
+        headers, body = await off_loop(image.nbytes > LARGE, encode_request, request)
         if request_id is not None:
-            headers["X-Request-ID"] = request_id
+            headers[REQUEST_ID] = request_id
         async with self._channel.deadline(timeout_s):
             with self._trace(model) as context:
-                answered, answer = await self._channel.call(
+                response_headers, answer = await self._channel.call(
                     "POST",
                     f"{_path(model)}/infer",
                     timeout_s,
@@ -139,29 +139,27 @@ class GpenClient:
                     body,
                     expected=width * height * 3,
                 )
-            length = header_length(answered)
-            # To put a whole photo together takes a hundred times as long as a portrait.
-            large = sum(map(len, answer)) > LARGE
-            response = await off_loop(large, decode_response, answer, length)
+            length = read_header_length(response_headers)
+            response = await off_loop(len(answer) > LARGE, decode_response, answer, length)
             if request_id is not None and response.id not in (None, "", request_id):
                 raise BackendProtocolError(
-                    f"backend {self._backend} answered another request than {request_id}"
+                    f"backend {self._backend} answered request {response.id!r:.80}, not {request_id!r}"
                 )
-            restored = restored_from(response, (height, width, 3), model)
+            restored = read_restored(response, (height, width, 3), model)
             return restored if restored.engine else replace(restored, engine=await self._engine(model))
 
     async def live(self) -> bool:
-        """Tell whether the backend's process answers."""
+        """Return whether the backend's process answers."""
         return await self._succeeds("/v2/health/live")
 
     async def ready(self) -> bool:
-        """Tell whether the backend can serve."""
+        """Return whether the backend can serve its default model."""
         return await self._succeeds("/v2/health/ready")
 
     async def model(self, name: str) -> ModelInfo:
         """Describe one model. Raises ModelNotFound, or another BackendError."""
         metadata = await self._metadata(name)
-        reason = await self._refusal(f"{_path(name)}/ready")
+        reason = await self._why_not(f"{_path(name)}/ready")
         return ModelInfo(
             name=name,
             ready=reason is None,
@@ -173,7 +171,7 @@ class GpenClient:
         )
 
     async def models(self, names: Iterable[str]) -> list[ModelInfo]:
-        """Describe those of `names` that the backend has, in their order. Raises BackendError."""
+        """Describe the models of `names` that the backend has, in that order. Raises BackendError."""
         found = await asyncio.gather(*map(self._model_if_any, names))
         return [model for model in found if model is not None]
 
@@ -184,7 +182,7 @@ class GpenClient:
             return None
 
     async def _engine(self, model: str) -> str:
-        """Look up the model's platform, once, for a server whose answers do not name their engine."""
+        """Look up the model's platform, once, for a server whose answers name no engine."""
         if model not in self._engines:
             try:
                 self._engines[model] = (await self._metadata(model)).platform or UNKNOWN
@@ -192,21 +190,21 @@ class GpenClient:
                 return UNKNOWN
         return self._engines[model]
 
-    async def _metadata(self, name: str) -> Metadata:
+    async def _metadata(self, name: str) -> ModelMetadata:
         async with self._channel.deadline(_PROBE_TIMEOUT_S):
             _, body = await self._channel.call("GET", _path(name), _PROBE_TIMEOUT_S)
         try:
-            return Metadata.model_validate_json(b"".join(body))
+            return ModelMetadata.model_validate_json(body)
         except ValidationError as error:
             raise BackendProtocolError(
-                f"backend {self._backend} does not describe {name!r}: {error}"
+                f"backend {self._backend} sent an invalid description of {name!r}: {error}"
             ) from error
 
     async def _succeeds(self, path: str) -> bool:
-        return await self._refusal(path) is None
+        return await self._why_not(path) is None
 
-    async def _refusal(self, path: str) -> str | None:
-        """Why a path does not answer with success, None where it does."""
+    async def _why_not(self, path: str) -> str | None:
+        """GET a path; return None on success, else the error's message."""
         try:
             async with self._channel.deadline(_PROBE_TIMEOUT_S):
                 await self._channel.call("GET", path, _PROBE_TIMEOUT_S)
@@ -216,7 +214,7 @@ class GpenClient:
 
 
 def _path(model: str) -> str:
-    # Dots would walk up the path, whether quoted or not.
+    # Dots are path segments even if quoted, and would lead to other routes.
     if model in ("", ".", ".."):
-        raise ModelNotFound(f"no model can be called {model!r}", 404)
+        raise ModelNotFound(f"{model!r} cannot be the name of a model", 404)
     return f"/v2/models/{quote(model, safe='')}"

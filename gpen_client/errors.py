@@ -1,26 +1,26 @@
-"""What can go wrong between the gateway and a backend.
+"""Errors between the gateway and a backend.
 
 BackendError
-├── BackendUnavailable      no connection, or 502 or 503 from the backend or what stands before it
+├── BackendUnavailable      no connection, or 502 or 503 from the backend or a proxy before it
 │   ├── BackendBusy         its queue is full (429)
-│   └── BreakerOpen         its last calls failed, so it was not asked
+│   └── BreakerOpen         the circuit breaker is open; no request was sent
 ├── BackendTimeout          no answer before the deadline
-├── BackendRejected         it refuses this request (any other 4xx)
+├── BackendRejected         it rejects this request (any other 4xx)
 │   └── ModelNotFound       it has no such model (404)
-└── BackendProtocolError    its answer is not one: garbage, another size, a 5xx
-    ├── BackendCrashed      a bare 500, without the protocol's own body
+└── BackendProtocolError    an invalid answer: garbage, another size, another 5xx
+    ├── BackendCrashed      a bare 500, without the protocol's body
     └── WireError           bytes that are not Open Inference Protocol v2
 """
 
 
 class BackendError(Exception):
-    """Base of everything the client raises. `str(error)` is one sentence for an operator."""
+    """Base of all errors of the client. `str(error)` is one sentence for an operator."""
 
 
 class BackendUnavailable(BackendError):
     """No connection, or 503 from the backend, or 502 from a proxy that cannot reach it.
 
-    retry_after: seconds the backend asked to wait, where it did.
+    retry_after: seconds that the backend asks to wait, if it does.
     """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
@@ -33,15 +33,15 @@ class BackendBusy(BackendUnavailable):
 
 
 class BreakerOpen(BackendUnavailable):
-    """The backend's last calls failed, so this one was not sent. retry_after: seconds to the next try."""
+    """The circuit breaker is open; no request was sent. retry_after: seconds until it lets a call through."""
 
 
 class BackendTimeout(BackendError):
-    """The deadline passed before the backend answered."""
+    """The backend did not answer before the deadline."""
 
 
 class BackendRejected(BackendError):
-    """The backend refuses this request. status: its HTTP status, 4xx."""
+    """The backend rejects this request. status: its HTTP status, 4xx."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -53,11 +53,11 @@ class ModelNotFound(BackendRejected):
 
 
 class BackendProtocolError(BackendError):
-    """The backend answered something that is not an answer to this request."""
+    """The backend sent an invalid answer."""
 
 
 class BackendCrashed(BackendProtocolError):
-    """The backend broke off with a bare 500, as a proxy says of a replica that died: worth another try."""
+    """The backend answered a bare 500, as a proxy does for a replica that died; a retry may succeed."""
 
 
 class WireError(BackendProtocolError):

@@ -1,8 +1,7 @@
-"""What keeps one bad backend from becoming everybody's outage: backoff, a retry budget, a breaker.
+"""Backoff, retry budget and circuit breaker for calls to a backend. Nothing here waits or sends.
 
-Arithmetic only: nothing here waits or sends. No library is used: purgatory 3.0 lets every call through while
-half-open, takes a cancelled call for a failed one and reads the wall clock; pybreaker's asynchronous side is
-Tornado's; stamina knows no budget, and with the waits decided here only its `for` would be left.
+Why no library: purgatory 3.0 lets every call through while half-open, counts a cancelled call as a failure
+and reads the wall clock; pybreaker's asynchronous side needs Tornado; stamina has no retry budget.
 """
 
 import random
@@ -14,23 +13,23 @@ from typing import Literal
 from gpen_client.errors import BreakerOpen
 
 BreakerState = Literal["closed", "open", "half-open"]
-"""Whether calls go through, are refused, or are let through one by one to see."""
+"""Whether calls go through, are refused, or are let through one by one as probes."""
 
 Clock = Callable[[], float]
-"""Seconds that never go backwards."""
+"""Returns monotonic seconds."""
 
-# Budgets count in thousandths of a token, as gRPC's do, for tenths do not add up to one (gRFC A6).
+# Budgets count thousandths of a token, like gRPC's (gRFC A6): ten times 0.1 is not 1.0.
 _TOKEN = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Resilience:
-    """How a client bears a bad backend.
+    """Retry and circuit-breaker settings.
 
-    attempts: how often one call is tried at most; 1 never retries. retry_ratio: retries per call that are
-    allowed in the long run. retry_reserve: retries allowed beyond that. breaker_failures: failures in a row
-    that open the breaker. cool_down_s: seconds until it lets a call through again. fair_timeout_s: a deadline
-    shorter than this tells about the caller's patience rather than about the backend.
+    attempts: most attempts of one call; 1 never retries. retry_ratio: retries per call allowed in the long
+    run. retry_reserve: retries allowed beyond that. breaker_failures: failures in a row that open the
+    breaker. cool_down_s: seconds until an open breaker lets a call through. fair_timeout_s: a shorter timeout
+    does not count as the backend's failure.
     """
 
     attempts: int = 3
@@ -44,35 +43,35 @@ class Resilience:
 
 
 class Backoff:
-    """Waits between attempts: random, up to a bound that doubles, so that callers do not return together.
+    """Random waits between attempts below a bound that doubles, so that callers do not retry together.
 
     Source: "full jitter" of M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
 
     FIRST_S = 0.1
-    """The bound of the first wait, seconds."""
+    """Bound of the first wait, seconds."""
     LONGEST_S = 2.0
-    """A longer wait is the caller's to make: meanwhile this one would hold a place here, seconds."""
+    """Largest bound, seconds. If the backend asks for more, the caller gets the error and holds no place."""
 
     def __init__(self, uniform: Callable[[float, float], float] = random.uniform) -> None:
         self._uniform = uniform
 
     def wait_s(self, attempt: int, retry_after: float | None) -> float | None:
-        """Seconds to wait after the failure of that attempt, the first being 1; None: do not try again.
+        """Return the seconds to wait after attempt number `attempt`, 1 being the first; None: do not retry.
 
-        retry_after: seconds that the backend asked for; the wait is never shorter.
+        retry_after: seconds that the backend asks for; the wait is never shorter.
         """
-        asked = retry_after or 0.0
-        if asked > self.LONGEST_S:
+        shortest = retry_after or 0.0
+        if shortest > self.LONGEST_S:
             return None
-        return asked + self._uniform(0.0, min(self.FIRST_S * 2.0 ** (attempt - 1), self.LONGEST_S))
+        return shortest + self._uniform(0.0, min(self.FIRST_S * 2.0 ** (attempt - 1), self.LONGEST_S))
 
 
 class RetryBudget:
-    """A bucket of tokens: every call earns `ratio` of one, every retry costs one, `reserve` fit into it.
+    """A token bucket of size `reserve`: each call earns `ratio` of a token, each retry costs one.
 
-    It starts full. In any stretch of N calls there are thus at most `ratio` x N + `reserve` retries, so that
-    retries add a share to the load of a backend in trouble, and never multiply it.
+    It starts full, so any N calls in a row make at most `ratio` x N + `reserve` retries: retries add a share
+    to the load of a failing backend instead of multiplying it.
     Sources: Finagle's RetryBudget; gRPC's retry throttling (gRFC A6).
     """
 
@@ -85,7 +84,7 @@ class RetryBudget:
         self._tokens = min(self._tokens + self._earned, self._most)
 
     def spend(self) -> bool:
-        """Take a retry's token, and tell whether there was one."""
+        """Take the token of one retry. Returns False if there is none."""
         if self._tokens < _TOKEN:
             return False
         self._tokens -= _TOKEN
@@ -93,15 +92,14 @@ class RetryBudget:
 
 
 class Breaker:
-    """Refuses calls to a backend that fails them all, and lets one through now and then to see.
+    """Circuit breaker: refuses calls to a failing backend, except for a probe now and then.
 
-    `closed` until `failures` calls in a row have failed; then `open`, so that every call is refused for
-    `cool_down_s`; then `half-open`: one call goes through as a probe. Its success closes the breaker, its
-    failure opens it again. A probe that is not back after another `cool_down_s` is joined by the next one,
-    for nobody should wait on a connection that hangs.
+    `closed` until `failures` calls in a row have failed. Then `open`: every call is refused for `cool_down_s`
+    seconds. Then `half-open`: one call goes through as a probe. Its success closes the breaker, its failure
+    opens it again. If a probe takes longer than `cool_down_s`, the next call goes through as another probe.
 
-    Each call takes a permit from `admit` and hands it back, once, with its outcome. Calls that began before
-    the state changed tell nothing about it: their outcomes are passed over.
+    Each call takes a permit from `admit` and reports its outcome with it, once. The outcomes of calls that
+    began before the last change of state are ignored.
     Source: M. Nygard, "Release It!", chapter on stability patterns.
     """
 
@@ -110,49 +108,49 @@ class Breaker:
         self._cool_down_s = cool_down_s
         self._clock = clock
         self._failures = 0
-        # When the next probe may go; None is closed.
+        # When the next probe may go; None while closed.
         self._probe_at: float | None = None
         self._permit = 0
-        # The first permit of this state: earlier ones are stale.
+        # The first permit of the present state; earlier ones are stale.
         self._first = 1
 
     @property
     def state(self) -> BreakerState:
-        """What the next call would meet."""
+        """The state that the next call finds."""
         if self._probe_at is None:
             return "closed"
         probing = self._permit >= self._first
         return "half-open" if probing or self._clock() >= self._probe_at else "open"
 
     def admit(self) -> int:
-        """Give a permit for one call. Raises BreakerOpen with the seconds until the next call may go."""
+        """Return a permit for one call. Raises BreakerOpen with the seconds until the next probe."""
         if self._probe_at is not None:
             now = self._clock()
             if now < self._probe_at:
-                message = f"the breaker is open, for the backend failed {self._threshold} calls in a row"
+                message = f"the circuit breaker is open: the backend failed {self._threshold} calls in a row"
                 raise BreakerOpen(message, retry_after=self._probe_at - now)
             self._probe_at = now + self._cool_down_s
         self._permit += 1
         return self._permit
 
-    def succeeded(self, permit: int) -> None:
-        """The backend answered, were it to refuse the request."""
+    def record_success(self, permit: int) -> None:
+        """Record an answer; a 4xx counts as success."""
         if permit < self._first:
             return
         self._failures = 0
         if self._probe_at is not None:
             self._enter(None)
 
-    def failed(self, permit: int) -> None:
-        """The backend was away, silent, or talked nonsense."""
+    def record_failure(self, permit: int) -> None:
+        """Record that the backend was unavailable, timed out or sent an invalid answer."""
         if permit < self._first:
             return
         self._failures += 1
         if self._probe_at is not None or self._failures >= self._threshold:
             self._enter(self._clock() + self._cool_down_s)
 
-    def abandoned(self, permit: int) -> None:
-        """Nobody waited for the answer, so it tells nothing: where this was the probe, another may go."""
+    def release(self, permit: int) -> None:
+        """Record that the caller left before an outcome was known. If this was the probe, allow another."""
         if self._probe_at is not None and permit >= self._first and permit == self._permit:
             self._probe_at = self._clock()
 

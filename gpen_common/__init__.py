@@ -1,1 +1,1 @@
-"""What the gateway, its client and the backend share: types, geometry, threads, downloads."""
+"""Shared by gateway, client and backend: types, geometry, threads, tracing, downloads."""

@@ -1,6 +1,6 @@
-"""The geometry that both ends of the wire share: similarity transforms and warps that do not alias.
+"""Similarity transforms and warps without aliasing.
 
-Points are (x, y) pixels with the centre of the first pixel at (0, 0), as OpenCV has them.
+Points are (x, y) pixels with the centre of the first pixel at (0, 0), as in OpenCV.
 """
 
 from typing import TypeVar, cast
@@ -13,28 +13,28 @@ from gpen_common.types import Matrix, Points
 
 Image = TypeVar("Image", NDArray[np.uint8], NDArray[np.float32])
 
-# Nearly coincident points have no orientation: below this spread (px², summed over both axes) a fit is noise,
-# and points fitted into less can be mapped back nowhere.
+# Smallest variance (px², summed over both axes) of points: below it the orientation of a fit is noise, and a
+# transform into so small an area has no usable inverse.
 _MIN_VARIANCE = 1e-6
-# float32 tells whole pixels apart up to here; no picture is as large, and what is might overflow further on.
+# float32 represents whole pixels up to here. No picture is as large, and larger numbers may overflow later.
 _MAX_COORDINATE = 2.0**24
-# Along a side of so many px one more or less does not show.
+# Px of a side from which on one px more or less is invisible.
 _MANY = 256
 
 
 class DegenerateLandmarks(ValueError):
-    """The points coincide, are mirrored or not finite, so no transform can be fitted to them."""
+    """No transform fits the points: they coincide, are mirrored or are not finite."""
 
 
 def similarity(source: Points, target: Points) -> Matrix:
-    """The rotation, uniform scale and shift that take `source` nearest to `target` in least squares.
+    """Fit the rotation, uniform scale and shift from `source` to `target` by least squares.
 
     source, target: (N, 2), N >= 2. Returns (2, 3) float64, source px -> target px.
     Raises DegenerateLandmarks. Source: Umeyama 1991, equations 38 to 43.
     """
     src, dst = np.asarray(source, np.float64), np.asarray(target, np.float64)
     if not (np.abs(src) < _MAX_COORDINATE).all() or not (np.abs(dst) < _MAX_COORDINATE).all():
-        raise DegenerateLandmarks("landmarks must be finite numbers, and not beyond any picture")
+        raise DegenerateLandmarks(f"landmarks must be finite numbers below {_MAX_COORDINATE:.0f}")
     src_mean, dst_mean = src.mean(0), dst.mean(0)
     src_centred, dst_centred = src - src_mean, dst - dst_mean
     variance = (src_centred**2).sum() / len(src)
@@ -45,49 +45,49 @@ def similarity(source: Points, target: Points) -> Matrix:
     rotation = u @ np.diag(sign) @ vt
     scale = (singular * sign).sum() / variance
     if scale**2 * variance < _MIN_VARIANCE:
-        raise DegenerateLandmarks("landmarks must not coincide, nor mirror each other")
+        raise DegenerateLandmarks("landmarks must not coincide or be mirrored")
     shift = dst_mean - scale * rotation @ src_mean
     return np.column_stack([scale * rotation, shift])
 
 
 def invert(matrix: Matrix) -> Matrix:
-    """The map back. matrix: (2, 3), invertible. Returns (2, 3) float64."""
+    """Return the inverse map. matrix: (2, 3), invertible. Returns (2, 3) float64."""
     inverse = np.linalg.inv(matrix[:, :2])
     return np.column_stack([inverse, -inverse @ matrix[:, 2]])
 
 
 def transform(matrix: Matrix, points: Points) -> Points:
-    """`points` (..., 2) under `matrix` (2, 3). Returns the same shape, float32."""
+    """Map `points` (..., 2) by `matrix` (2, 3). Returns the same shape, float32."""
     return (np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
 
 def scale_of(matrix: Matrix) -> float:
-    """How much longer a line gets under a similarity transform `matrix` (2, 3)."""
+    """Return the factor by which a similarity transform `matrix` (2, 3) scales lengths."""
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
 
 
 def compose(second: Matrix, first: Matrix) -> Matrix:
-    """The map that `first` and then `second` make, (2, 3) each."""
+    """Return the map that applies `first`, then `second`; (2, 3) each."""
     return np.column_stack([second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]])
 
 
 def resize_matrix(source: tuple[int, int], target: tuple[int, int]) -> Matrix:
-    """The map from the px of a picture of size `source` to those of the same resized to `target`.
+    """Return the map from px of a picture of size `source` to px of it resized to `target`.
 
     source, target: (width, height), px. Returns (2, 3) float64.
     """
     x, y = target[0] / source[0], target[1] / source[1]
-    # A pixel's centre lies half a pixel from its edge, in both pictures.
+    # Half a pixel lies between the centre of a pixel and its edge, in both pictures.
     return np.array([[x, 0, x / 2 - 0.5], [0, y, y / 2 - 0.5]])
 
 
-def shrunk(image: Image, size: tuple[int, int]) -> tuple[Image, Matrix]:
-    """`image` (H, W[, C]) area-averaged to `size`, and the map (2, 3) from its px back to those of `image`.
+def shrink(image: Image, size: tuple[int, int]) -> tuple[Image, Matrix]:
+    """Area-average `image` (H, W[, C]) to `size`; also return the map (2, 3) from its px to px of `image`.
 
     size: (width, height), px, no larger than the image's.
     """
     small, back = image, np.array([[1.0, 0, 0], [0, 1, 0]])
-    # OpenCV halves ten times as fast as it shrinks by other factors. An odd last row or column is left out.
+    # OpenCV halves ten times as fast as it shrinks by other factors. Drops an odd last row or column.
     while small.shape[1] >= 2 * size[0] and small.shape[0] >= 2 * size[1] and min(small.shape[:2]) > _MANY:
         half = small.shape[1] // 2, small.shape[0] // 2
         small = cast(
@@ -99,7 +99,7 @@ def shrunk(image: Image, size: tuple[int, int]) -> tuple[Image, Matrix]:
 
 
 def enlarge(image: Image, scale: int) -> Image:
-    """`image` (H, W[, C]) larger by a whole `scale`, by Lanczos; the image itself at 1."""
+    """Enlarge `image` (H, W[, C]) by a whole `scale` with Lanczos; return it unchanged at 1."""
     if scale == 1:
         return image
     size = image.shape[1] * scale, image.shape[0] * scale
@@ -107,27 +107,27 @@ def enlarge(image: Image, scale: int) -> Image:
 
 
 def warp(image: Image, matrix: Matrix, size: tuple[int, int], border: int = cv2.BORDER_REFLECT_101) -> Image:
-    """`image` as seen through a similarity transform, in one resampling that does not alias.
+    """Warp `image` by a similarity transform, without aliasing.
 
     image: (H, W) or (H, W, C), uint8 or float32. matrix: (2, 3), image px -> output px. size: (width,
-    height) of the output, px. border: OpenCV's constant for what lies outside the image.
+    height) of the output, px. border: OpenCV's constant for pixels outside the image.
     Returns (height, width[, C]) of the same dtype.
     """
-    image, matrix = _region(image, matrix, size)
+    image, matrix = _crop_to_output(image, matrix, size)
     if scale_of(matrix) < 1:
-        image, matrix = _shrunk(image, matrix)
+        image, matrix = _shrink_to_scale(image, matrix)
     return cast(Image, cv2.warpAffine(image, matrix, size, flags=cv2.INTER_CUBIC, borderMode=border))
 
 
-def _region(image: Image, matrix: Matrix, size: tuple[int, int]) -> tuple[Image, Matrix]:
-    """The part of `image` that the output can see, so that a face costs nothing of the photo around it."""
+def _crop_to_output(image: Image, matrix: Matrix, size: tuple[int, int]) -> tuple[Image, Matrix]:
+    """Crop `image` to the part that the output shows, so that a face's cost does not depend on the photo."""
     width, height = size
     edges = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
     corners = transform(invert(matrix), edges)
     margin = 4 + 4 / scale_of(matrix)
     far = np.array([image.shape[1], image.shape[0]])
     low, high = corners.min(0) - margin, corners.max(0) + margin
-    # What the border mirrors counts as seen: as far inside the edge as the output reaches beyond it.
+    # Keep what the border mirrors: as far inside the edge as the output reaches beyond it.
     low, high = np.minimum(low, 2 * (far - 1) - high), np.maximum(high, -low)
     x0, y0 = np.clip(np.floor(low), 0, far - 1).astype(int)
     x1, y1 = np.clip(np.ceil(high), 1, far).astype(int)
@@ -138,9 +138,9 @@ def _region(image: Image, matrix: Matrix, size: tuple[int, int]) -> tuple[Image,
     return image[y0:y1, x0:x1], moved
 
 
-def _shrunk(image: Image, matrix: Matrix) -> tuple[Image, Matrix]:
-    """`image` area-averaged to its final scale, and the matrix that remains to be applied."""
+def _shrink_to_scale(image: Image, matrix: Matrix) -> tuple[Image, Matrix]:
+    """Area-average `image` to its final scale; also return the matrix that remains to be applied."""
     height, width = image.shape[:2]
-    shrink = scale_of(matrix)
-    small, back = shrunk(image, (max(1, round(width * shrink)), max(1, round(height * shrink))))
+    scale = scale_of(matrix)
+    small, back = shrink(image, (max(1, round(width * scale)), max(1, round(height * scale))))
     return small, compose(matrix, back)

@@ -1,27 +1,27 @@
-"""Every request, seen from outside of all that answers it."""
+"""ASGI middleware that reports every finished request."""
 
 import time
 from abc import ABC, abstractmethod
 
-from gpen_common.asgi import App, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class Observer(ABC):
-    """ASGI middleware that tells `answered` of each request.
+    """ASGI middleware that calls `report` for each finished request.
 
-    unanswered: the status of those that ended without one. broken: of those that ended in an exception; None
-    where it is the one that was sent.
+    unanswered: status reported if no response was started. broken: status reported if the app raised; None
+    reports the one that was sent.
     """
 
     unanswered = 500
     broken: int | None = None
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     @abstractmethod
-    def answered(self, scope: Scope, status: int, seconds: float, received: int, sent: int) -> None:
-        """One request has ended. received, sent: bytes of the bodies."""
+    def report(self, scope: Scope, status: int, seconds: float, received: int, sent: int) -> None:
+        """Record one finished request. received, sent: bytes of the bodies."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -49,4 +49,4 @@ class Observer(ABC):
             status = self.broken or status
             raise
         finally:
-            self.answered(scope, status, time.perf_counter() - started, received, sent)
+            self.report(scope, status, time.perf_counter() - started, received, sent)

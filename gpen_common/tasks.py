@@ -1,4 +1,4 @@
-"""Several things at once, with one outcome."""
+"""Run coroutines together."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable
@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def gathered(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results of all `work`, in its order. The first failure cancels the rest and is raised by itself."""
+async def run_all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run all `work` at once; return the results in its order. The first failure cancels the rest."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one) for one in work]

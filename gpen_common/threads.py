@@ -1,80 +1,60 @@
-"""The threads that pixel work and files wait on, so that the event loop never does."""
+"""Threads for pixel work and files, so that the event loop never blocks."""
 
 import asyncio
 import contextvars
+import functools
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+LARGE = 1 << 22
+"""Bytes that take about 2 ms to copy. Copy more of them off the event loop."""
+
 
 class Threads:
-    """A bounded pool of our own: Starlette's is shared with everything else.
+    """A bounded thread pool; Starlette's is shared with everything else.
 
-    A caller who gives up leaves the queue. Work that has begun cannot be stopped: its caller is cancelled
-    only when the thread has ended, so that whatever the caller holds is held as long as it is used.
+    A caller that is cancelled leaves the queue. Work that has started cannot be stopped: its caller is
+    cancelled only when the thread has finished, so that locks and files that the work uses stay held.
     """
 
     def __init__(self, workers: int, name: str = "pixels") -> None:
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix=name)
 
     async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of `work(*args, **kwargs)`, run on one of the threads."""
-        loop = asyncio.get_running_loop()
-        context = contextvars.copy_context()
-        done: asyncio.Future[T] = loop.create_future()
-
-        def run() -> None:
-            # Straight to the loop: the way by the executor's own future takes a fifth longer.
-            try:
-                result = context.run(work, *args, **kwargs)
-            except BaseException as error:
-                loop.call_soon_threadsafe(_fail, done, error)
-            else:
-                loop.call_soon_threadsafe(_succeed, done, result)
-
-        def dropped(ended: "Future[None]") -> None:
-            if ended.cancelled():
-                loop.call_soon_threadsafe(done.cancel)
-
-        begun = self._executor.submit(run)
-        begun.add_done_callback(dropped)
+        """Run `work(*args, **kwargs)` on a thread, with the caller's context variables; return its result."""
+        call = functools.partial(work, *args, **kwargs)
+        job = self._executor.submit(contextvars.copy_context().run, call)
+        result = asyncio.wrap_future(job)
         try:
-            return await done
+            return await asyncio.shield(result)
         except asyncio.CancelledError:
-            if not begun.cancel():
-                await _settled(asyncio.wrap_future(begun))
+            # cancel() fails once the work has started.
+            if not job.cancel():
+                await _wait_despite_cancellation(result)
             raise
 
     def close(self) -> None:
-        """Drops what is queued and waits for what is running."""
+        """Drop queued work and wait for running work."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _succeed(done: "asyncio.Future[T]", result: T) -> None:
-    if not done.done():
-        done.set_result(result)
-
-
-def _fail(done: "asyncio.Future[T]", error: BaseException) -> None:
-    if not done.done():
-        done.set_exception(error)
-
-
-async def _settled(ended: "asyncio.Future[None]") -> None:
-    """Waits for `ended`, however often this task is cancelled meanwhile."""
-    while not ended.done():
+async def _wait_despite_cancellation(future: "asyncio.Future[Any]") -> None:
+    while not future.done():
         try:
-            await asyncio.wait({ended})
+            await asyncio.wait({future})
         except asyncio.CancelledError:
             continue
+    # Retrieve the exception, else asyncio logs "exception was never retrieved".
+    future.exception()
 
 
 async def off_loop(large: bool, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """What `work` returns; on a thread of asyncio's where it is `large`, so that it outlasts the way there.
+    """Run `work` on one of asyncio's own threads if it is `large`, else at once; return its result.
 
-    Not on `Threads`: what takes a moment must not wait for pixels.
+    Not on `Threads`: short work must not queue behind pixel work.
     """
     return await asyncio.to_thread(work, *args, **kwargs) if large else work(*args, **kwargs)

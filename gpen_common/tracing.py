@@ -1,43 +1,45 @@
-"""Traces across the gateway and its backend, by OpenTelemetry, where it is installed and asked for.
+"""Traces across the gateway and its backend with OpenTelemetry, an optional dependency.
 
-The context of a trace travels as W3C Trace Context headers, on the wire between the two as anywhere else.
-Only who asks for traces imports OpenTelemetry, and nothing of it is configured globally: each app has a
-provider of its own.
+W3C Trace Context headers carry a trace's context from the client through the gateway to the backend.
+OpenTelemetry is imported only if tracing is on, and nothing of it is configured globally: each app has its
+own provider.
 """
 
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gpen_common.probes import PROBES
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
 Trace = Callable[[str], AbstractContextManager[Mapping[str, str]]]
-"""What a call of a model is wrapped in: gives the headers that it travels with."""
+"""A context manager around one call of a model, by its name; yields HTTP headers to send along."""
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _UNROUTED = "other"
-# Asked every few seconds, and nobody's request.
-_PROBES = ("/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")
 
 
 class TracingUnavailable(Exception):
-    """Traces are asked for, and OpenTelemetry is not installed. `str(error)` says what to do."""
+    """Tracing is on, but OpenTelemetry is not installed. `str(error)` says what to do."""
 
 
 @contextmanager
-def untraced(_: str) -> Iterator[Mapping[str, str]]:
-    """The Trace of whoever wants none."""
+def no_trace(_: str) -> Iterator[Mapping[str, str]]:
+    """Trace nothing; a Trace for callers without tracing."""
     yield {}
 
 
-def tracing(service: str) -> "Tracing | None":
-    """What traces the app `service`, or None where the environment names no collector to send spans to.
+def create_tracing(service: str) -> "Tracing | None":
+    """Return the tracing of the app `service`; None if the environment names no collector for spans.
 
-    Everything else is OpenTelemetry's own environment variables. Raises TracingUnavailable.
+    OpenTelemetry's own environment variables configure the rest. Raises TracingUnavailable.
     """
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or not any(map(os.environ.get, _ENDPOINTS)):
         return None
@@ -66,8 +68,8 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
 
     @contextmanager
-    def call(self, model: str) -> Iterator[Mapping[str, str]]:
-        """A span around one call of a backend, and the headers that continue it there."""
+    def trace_call(self, model: str) -> Iterator[Mapping[str, str]]:
+        """Open a span around one call of a backend; yields the headers that continue the trace there."""
         from opentelemetry.trace import SpanKind
 
         attributes = {"gpen.model": model}
@@ -77,8 +79,8 @@ class Tracing:
             yield headers
 
     @contextmanager
-    def request(self, scope: MutableMapping[str, Any]) -> Iterator[Callable[[int], None]]:
-        """A span around the answer to one ASGI request, and what tells it the status."""
+    def trace_request(self, scope: Scope) -> Iterator[Callable[[int], None]]:
+        """Open a span around one ASGI request; yields a function that records the response's status."""
         from opentelemetry.trace import SpanKind, Status, StatusCode
 
         carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -90,46 +92,46 @@ class Tracing:
             attributes=attributes,
         ) as span:
 
-            def answered(status: int) -> None:
+            def record_status(status: int) -> None:
                 span.set_attribute("http.response.status_code", status)
                 if status >= 500:
                     span.set_status(Status(StatusCode.ERROR))
 
-            yield answered
+            yield record_status
             route = getattr(scope.get("route"), "path", _UNROUTED)
             span.update_name(f"{scope['method']} {route}")
             span.set_attribute("http.route", route)
 
     async def close(self) -> None:
-        """Sends what was not sent yet."""
+        """Send the remaining spans."""
         await asyncio.to_thread(self._provider.shutdown)
 
 
-class Traced:
-    """ASGI middleware: a span for each request but those of probes."""
+class TracingMiddleware:
+    """ASGI middleware that opens a span for each request except probes."""
 
-    def __init__(self, app: Any, tracing: Tracing) -> None:  # noqa: ANN401 - an ASGI app of any framework
+    def __init__(self, app: ASGIApp, tracing: Tracing) -> None:
         self.app = app
         self._tracing = tracing
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:  # noqa: ANN401
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
-        if scope["type"] != "http" or scope["path"] in _PROBES:
+        if scope["type"] != "http" or scope["path"] in PROBES:
             await self.app(scope, receive, send)
             return
-        with self._tracing.request(scope) as answered:
+        with self._tracing.trace_request(scope) as record_status:
 
-            async def send_noted(message: MutableMapping[str, Any]) -> None:
+            async def send_recorded(message: Message) -> None:
                 if message["type"] == "http.response.start":
-                    answered(message["status"])
+                    record_status(message["status"])
                 await send(message)
 
-            await self.app(scope, receive, send_noted)
+            await self.app(scope, receive, send_recorded)
 
 
 def note(attributes: Mapping[str, str | float]) -> None:
-    """Adds `attributes` to the span that is open here, if any."""
-    # Not imported means that nobody traces.
+    """Add `attributes` to the current span, if any."""
+    # Not imported: tracing is off.
     api = sys.modules.get("opentelemetry.trace")
     if api is not None:
         api.get_current_span().set_attributes(attributes)

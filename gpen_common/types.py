@@ -1,4 +1,4 @@
-"""What travels between the gateway and a GPEN backend, apart from its encoding.
+"""Types of requests to a GPEN backend and of its answers.
 
 Pictures are RGB uint8 (H, W, 3); points are (x, y) pixels with the centre of the first pixel at (0, 0).
 """
@@ -24,11 +24,11 @@ Mode = Literal["natural", "strong", "detail"]
 """How a restored face is blended over the input."""
 
 Task = Literal["restore", "colorize", "inpaint"]
-"""What the network is for: faces made sharp, grey ones coloured, damaged ones filled in."""
+"""What the network does: sharpen faces, colour grey ones, fill in damaged ones."""
 
 
 class RestoreParams(BaseModel):
-    """The effective parameters of one restoration, after linkage. Scales run from 0 to 100."""
+    """The parameters of one restoration, after linkage. Scales run from 0 to 100."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,9 +40,9 @@ class RestoreParams(BaseModel):
     contrast: float = Field(0, ge=0, le=100)
     skin_protect: bool = Field(True, description="Keep the hue of the input's skin.")
     detail_enhance: bool = False
-    auto_align: bool = Field(True, description="The backend finds and aligns faces itself, where it can.")
+    auto_align: bool = Field(True, description="Let the backend find and align faces itself, if it can.")
     task: Task = "restore"
-    upscale: int = Field(1, ge=1, le=4, description="How much larger than the input the answer is.")
+    upscale: int = Field(1, ge=1, le=4, description="Factor by which the answer is larger than the input.")
     inference_size: int | None = Field(None, ge=16, le=4096, description="Side of the network's input, px.")
 
 
@@ -50,9 +50,9 @@ class RestoreParams(BaseModel):
 class ModelInfo:
     """One model as its backend describes it.
 
-    name: as in the path of its routes. ready: it would answer now. engine: `torch`, `onnx`, `classical`,
-    or whatever a foreign backend calls its platform. size: side of the network's input in px, where told.
-    default: the backend's own choice. task: what it is for. reason: why it is not ready, where told.
+    name: as in the path of its routes. ready: it can answer now. engine: `torch`, `onnx`, `classical`, or a
+    foreign backend's platform. size: side of the network's input in px, None if unknown. default: the backend
+    uses it for requests that name no model. task: what it does. reason: why it is not ready, None if unknown.
     """
 
     name: str
@@ -68,8 +68,8 @@ class ModelInfo:
 class Restored:
     """A backend's answer.
 
-    pixels: as large as what was sent, times `upscale`. engine, model: what really ran. faces: how many were
-    restored. batch_size: how many faces shared the network's run. timings_ms: milliseconds by stage.
+    pixels: as large as the picture sent, times `upscale`. engine, model: those that ran. faces: number of
+    faces restored. batch_size: faces in the network's run. timings_ms: milliseconds by stage.
     """
 
     pixels: Pixels

@@ -14,8 +14,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from gateway.errors import InvalidParameters, MalformedRequest, MissingPicture
-from gpen_common.pieces import LARGE
-from gpen_common.threads import off_loop
+from gpen_common.threads import LARGE, off_loop
 
 Params = TypeVar("Params", bound=BaseModel)
 

@@ -14,7 +14,7 @@ from gateway.batch.lines import Answer, Outcome
 from gateway.batch.schemas import BatchSummary
 from gateway.schemas.problem import Problem
 from gpen_common.disconnect import ClientLeft, while_connected
-from gpen_common.tasks import gathered
+from gpen_common.tasks import run_all
 from gpen_common.threads import Threads
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class BatchResponse(Response):
 
     async def _stream(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await gathered(self._work_and_send(send) for _ in range(self._concurrency))
+        await run_all(self._work_and_send(send) for _ in range(self._concurrency))
         elapsed_ms = round((time.monotonic() - self._started) * 1000)
         summary = BatchSummary(done=self._done, failed=self._failed, ms=elapsed_ms)
         chunks = self._answer.end(summary)

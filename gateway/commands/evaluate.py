@@ -25,7 +25,7 @@ from gateway.evaluate.summary import document
 from gateway.params import EnhanceParams
 from gateway.remote import GatewayGone, Refused, at_url, embedded, made_by
 from gateway.settings import Settings
-from gpen_common.tasks import gathered
+from gpen_common.tasks import run_all
 
 _INTERRUPTED = 130
 # Of the pictures that the report shows, px.
@@ -202,7 +202,7 @@ async def _each(
                     tqdm.write(f"{picture.source}: {error}", file=sys.stderr)
                 bar.update()
 
-        await gathered(one(number, picture) for number, picture in enumerate(found))
+        await run_all(one(number, picture) for number, picture in enumerate(found))
     return [outcomes[number] for number in sorted(outcomes)]
 
 

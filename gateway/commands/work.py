@@ -16,7 +16,7 @@ from gateway.commands.files import read_file, write_file
 from gateway.commands.manifest import Manifest
 from gateway.commands.select import Due
 from gateway.remote import GatewayGone, check_refusal, problem_text
-from gpen_common.tasks import gathered
+from gpen_common.tasks import run_all
 
 _LATER = (429, 503)
 _LONGEST_WAIT_S = 10.0
@@ -83,7 +83,7 @@ class Worker:
         try:
             await asyncio.to_thread(self._manifest.save)
             queue = iter(left)
-            await gathered(self._work(queue) for _ in range(min(concurrency, len(left))))
+            await run_all(self._work(queue) for _ in range(min(concurrency, len(left))))
         finally:
             self._manifest.save()
 

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from gpen_common.geometry import resize_matrix, shrunk, transform
+from gpen_common.geometry import resize_matrix, shrink, transform
 from gpen_common.types import Matrix, Pixels, Points
 
 
@@ -85,4 +85,4 @@ def reduced(pixels: Pixels, side: int) -> tuple[Pixels, Matrix]:
     longer = max(height, width)
     if longer <= side:
         return pixels, resize_matrix((width, height), (width, height))
-    return shrunk(pixels, (max(1, round(width * side / longer)), max(1, round(height * side / longer))))
+    return shrink(pixels, (max(1, round(width * side / longer)), max(1, round(height * side / longer))))

@@ -18,7 +18,7 @@ from gateway.schemas.reports import EnhanceReport
 from gateway.standardise.portrait import YAW_LIMIT
 from gateway.standardise.window import Window, cut_window
 from gateway.upstream.backend import Backend
-from gpen_common.tasks import gathered
+from gpen_common.tasks import run_all
 from gpen_common.threads import Threads
 from gpen_common.types import Restored, RestoreParams
 
@@ -70,7 +70,7 @@ class PhotoEnhancer:
             found = await threads.run(self._finder.find, photo.pixels)
         faces, left_alone = choose_faces(found, params, self._finder.name)
         with timings.stage("cut"):
-            windows = await gathered(
+            windows = await run_all(
                 [threads.run(cut_window, photo.pixels, face, backend.model.size, params) for face in faces]
             )
         with timings.stage("link"):
@@ -145,7 +145,7 @@ async def _restore_windows(
         async with free:
             return await backend.restore(window.pixels, window.landmarks, effective)
 
-    return await gathered([restore(window, p) for window, p in zip(windows, params, strict=True)])
+    return await run_all([restore(window, p) for window, p in zip(windows, params, strict=True)])
 
 
 def _adjustments(params: EnhanceParams) -> RestoreParams | None:

@@ -2,8 +2,9 @@
 
 from collections.abc import Collection
 
+from starlette.types import ASGIApp, Scope
+
 from gateway.service.metrics import Metrics
-from gpen_common.asgi import App, Scope
 from gpen_common.observer import Observer
 
 _OTHER = "other"
@@ -16,12 +17,12 @@ class Traffic(Observer):
     unanswered = 499
     broken = 500
 
-    def __init__(self, app: App, metrics: Metrics, routes: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, routes: Collection[str]) -> None:
         super().__init__(app)
         self._metrics = metrics
         self._routes = frozenset(routes)
 
-    def answered(self, scope: Scope, status: int, seconds: float, received: int, sent: int) -> None:
+    def report(self, scope: Scope, status: int, seconds: float, received: int, sent: int) -> None:
         """Count one finished request."""
         route = scope["path"] if scope["path"] in self._routes else _OTHER
         self._metrics.request(route, status, seconds, received, sent)

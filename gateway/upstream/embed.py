@@ -11,7 +11,6 @@ from gpen_backend.server import serve
 from gpen_backend.settings import BackendSettings
 from gpen_backend.weights.catalog import LICENCE
 from gpen_backend.weights.store import Store
-from gpen_common.inprocess import InProcess
 
 __all__ = [
     "EMBEDDED_URL",
@@ -39,7 +38,8 @@ async def embedded_backend() -> AsyncIterator[httpx.AsyncBaseTransport]:
     """
     app = create_app(BackendSettings())
     async with app.router.lifespan_context(app):
-        yield InProcess(app)
+        # As over a socket, an exception of the app is a 500.
+        yield httpx.ASGITransport(app, raise_app_exceptions=False)
 
 
 def open_store(mirror: str | None) -> Store:

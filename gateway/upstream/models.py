@@ -3,16 +3,11 @@
 from typing import get_args
 
 from gateway.errors import InvalidParameters, NotReady, UnknownModel
-from gateway.params import ModelName
 from gateway.upstream.model_list import Roster
 from gpen_client.client import GpenClient
+from gpen_common.model_names import CHECKPOINT_FOR, ModelName
 from gpen_common.types import ModelInfo, Task
 
-_CHECKPOINTS = {
-    "restore": "gpen-bfr-512",
-    "colorize": "gpen-colorization-1024",
-    "inpaint": "gpen-inpainting-1024",
-}
 _PULL = "its operator adds models with `gpen-gateway models pull`"
 
 
@@ -58,7 +53,7 @@ class Models:
                 return model
         if asked is None:
             raise UnknownModel(
-                f"the backend cannot {task}: it needs checkpoint {_CHECKPOINTS[task]}; {_PULL}"
+                f"the backend cannot {task}: it needs checkpoint {CHECKPOINT_FOR[task]}; {_PULL}"
             )
         names = ", ".join(model.name for model in models) or "none"
         raise UnknownModel(f"the backend does not have {asked}; it has: {names}; {_PULL}")

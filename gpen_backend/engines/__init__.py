@@ -6,6 +6,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gpen_backend.hardware.memory import Memory, process_memory
+
 # Half of 255: the network's [-1, 1] spans the bytes.
 _HALF_RANGE = np.float32(127.5)
 
@@ -19,14 +21,19 @@ class EngineOutOfMemory(EngineError):
 
 
 class Engine(Protocol):
-    """Restores batches of aligned faces. Owned by one thread, which makes every call.
+    """Restores batches of aligned faces. One thread makes every call.
 
-    name: "torch", "onnx" or "classical". size: side of a face, px. One that has `concurrent = True` may be
-    called from any thread, several at once.
+    name: "torch", "onnx" or "classical". size: side of a face, px. together: several faces may run faster in
+    one batch than one by one.
     """
 
     name: str
     size: int
+    together: bool = False
+
+    def memory(self) -> Memory:
+        """Return the memory that batches use: the largest use so far, and what is free."""
+        return process_memory()
 
     def restore(self, faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Restore (N, size, size, 3) uint8 RGB faces, N >= 1. Returns new pixels of the same shape. Blocks.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gpen_backend.adjust import noise
 from gpen_backend.adjust.relight import luma, relit
-from gpen_backend.engines import require_faces
+from gpen_backend.engines import Engine, require_faces
 from gpen_common.types import Pixels
 
 # Sigma of each band in the calmest places of clean portraits at 512 px, finest first, in grey levels: skin's
@@ -39,14 +39,10 @@ _SLACK = 3.0
 _FACE = (0.25, 0.8)
 
 
-class ClassicalEngine:
-    """Restores faces without a network. size: side of a face, px.
-
-    concurrent: it keeps nothing of a face, so that any threads may call it at once.
-    """
+class ClassicalEngine(Engine):
+    """Restores faces without a network. size: side of a face, px."""
 
     name = "classical"
-    concurrent = True
 
     def __init__(self, size: int) -> None:
         self.size = size

@@ -7,7 +7,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gpen_backend.engines import EngineError, EngineOutOfMemory, from_network, require_faces, to_network
+from gpen_backend.engines import (
+    Engine,
+    EngineError,
+    EngineOutOfMemory,
+    from_network,
+    require_faces,
+    to_network,
+)
 from gpen_backend.weights.errors import CheckpointError, NotAGenerator, Unreadable
 
 # The smallest of GPEN's layouts has this side, px; sides double.
@@ -21,7 +28,7 @@ def available() -> bool:
     return find_spec("onnxruntime") is not None
 
 
-class OnnxEngine:
+class OnnxEngine(Engine):
     """An exported GPEN generator behind the Engine interface: input (1 or N, 3, S, S), output 0 the same.
 
     together: it takes several faces at once.

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gpen_backend.engines import EngineError, EngineOutOfMemory, require_faces
+from gpen_backend.engines import Engine, EngineError, EngineOutOfMemory, require_faces
 from gpen_backend.engines.graphs import Graphs
 from gpen_backend.hardware.memory import Memory, device_memory
 from gpen_backend.hardware.processors import usable_processors
@@ -21,7 +21,7 @@ from gpen_backend.settings import DeviceChoice, DtypeChoice
 _HALF_RANGE = 127.5
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """A GPEN generator behind the Engine interface.
 
     parameters: how many numbers it learnt. together: faces of one batch share the device's work; on a CPU

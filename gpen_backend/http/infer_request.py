@@ -1,16 +1,15 @@
-"""One message of the protocol, checked and named: what is to be restored, how, and by when."""
+"""Read a restoration from a message of the protocol, and validate it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from pydantic import ValidationError
 
-from gpen_backend.http.problems import Problem
+from gpen_backend.http.errors import ProtocolError
 from gpen_backend.settings import BackendSettings
 from gpen_client.wire.messages import InferRequest, decode_request
-from gpen_common.pieces import Piece
 from gpen_common.types import Pixels, Points, RestoreParams
 
 _TIMEOUT = "timeout_ms"
@@ -19,10 +18,10 @@ _INPUTS = ("image", "landmarks")
 
 @dataclass(frozen=True, slots=True)
 class RestoreRequest:
-    """What one caller asks.
+    """One restoration.
 
-    image: (H, W, 3) uint8 RGB. landmarks: (F, 5, 2) float32, (x, y) px, or None. timeout_s: seconds after
-    which the answer is of no use, None where it always is. binary: the answer is wanted as bytes.
+    image: (H, W, 3) uint8 RGB. landmarks: (F, 5, 2) float32, (x, y) px, or None. timeout_s: seconds that the
+    client waits for the answer, None if without limit. binary: send the answer as bytes.
     """
 
     image: Pixels
@@ -33,19 +32,16 @@ class RestoreRequest:
     binary: bool
 
 
-def read_request(
-    body: Sequence[Piece], header_length: int | None, settings: BackendSettings
-) -> RestoreRequest:
-    """Decode and check a body, which came in these pieces.
-
-    Raises WireError where it is no message, Problem 400 for what it asks.
-    """
+def read_request(body: bytes, header_length: int | None, settings: BackendSettings) -> RestoreRequest:
+    """Decode and validate a body. Raises WireError if it is malformed, ProtocolError 400 if it is invalid."""
     message = decode_request(body, header_length)
     for tensor in message.tensors:
         if tensor.name not in _INPUTS:
-            raise Problem(400, f"unknown input {tensor.name[:80]!r}; the inputs are image and landmarks")
+            raise ProtocolError(
+                400, f"unknown input {tensor.name[:80]!r}; the inputs are image and landmarks"
+            )
     if any(name != "image" for name in message.outputs):
-        raise Problem(400, "unknown output; the only output is image")
+        raise ProtocolError(400, "unknown output; the only output is image")
     params = {name: value for name, value in message.parameters.items() if name != _TIMEOUT}
     checked = _params(params)
     return RestoreRequest(
@@ -61,15 +57,15 @@ def read_request(
 def _image(message: InferRequest, max_pixels: int, upscale: float) -> Pixels:
     image = message.tensor("image")
     if image is None:
-        raise Problem(400, "the input image is missing")
+        raise ProtocolError(400, "the input image is missing")
     if image.dtype != np.uint8 or image.ndim != 4 or image.shape[0] != 1 or image.shape[3] != 3:
-        raise Problem(400, f"image must be UINT8 [1, H, W, 3], not {image.dtype} {list(image.shape)}")
+        raise ProtocolError(400, f"image must be UINT8 [1, H, W, 3], not {image.dtype} {list(image.shape)}")
     height, width = image.shape[1:3]
     if not height * width:
-        raise Problem(400, "image has no pixels")
+        raise ProtocolError(400, "image has no pixels")
     pixels = round(height * width * upscale**2)
     if pixels > max_pixels:
-        raise Problem(400, f"image has {pixels} pixels; the most this server takes is {max_pixels}")
+        raise ProtocolError(400, f"image has {pixels} pixels; the limit is {max_pixels}")
     return np.ascontiguousarray(image[0])
 
 
@@ -78,9 +74,10 @@ def _landmarks(message: InferRequest, max_faces: int) -> Points | None:
     if landmarks is None:
         return None
     if landmarks.dtype != np.float32 or landmarks.ndim != 3 or landmarks.shape[1:] != (5, 2):
-        raise Problem(400, f"landmarks must be FP32 [F, 5, 2], not {landmarks.dtype} {list(landmarks.shape)}")
+        actual = f"{landmarks.dtype} {list(landmarks.shape)}"
+        raise ProtocolError(400, f"landmarks must be FP32 [F, 5, 2], not {actual}")
     if len(landmarks) > max_faces:
-        raise Problem(400, f"landmarks has {len(landmarks)} faces; the most this server takes is {max_faces}")
+        raise ProtocolError(400, f"landmarks has {len(landmarks)} faces; the limit is {max_faces}")
     return landmarks
 
 
@@ -92,12 +89,12 @@ def _params(parameters: Mapping[str, object]) -> RestoreParams:
         name = ".".join(str(part) for part in first["loc"])[:80]
         if first["type"] == "extra_forbidden":
             known = ", ".join((*RestoreParams.model_fields, _TIMEOUT))
-            raise Problem(400, f"unknown parameter {name!r}; the parameters are {known}") from error
-        raise Problem(400, f"parameter {name!r}: {first['msg']}") from error
+            raise ProtocolError(400, f"unknown parameter {name!r}; the parameters are {known}") from error
+        raise ProtocolError(400, f"parameter {name!r}: {first['msg']}") from error
 
 
 def _timeout(parameters: Mapping[str, object]) -> float | None:
-    """Seconds from `timeout_ms`."""
+    """Return the seconds of `timeout_ms`."""
     value = parameters.get(_TIMEOUT)
     if value is None:
         return None
@@ -107,5 +104,5 @@ def _timeout(parameters: Mapping[str, object]) -> float | None:
         or not math.isfinite(value)
         or value <= 0
     ):
-        raise Problem(400, f"parameter {_TIMEOUT!r} must be a positive number of milliseconds")
+        raise ProtocolError(400, f"parameter {_TIMEOUT!r} must be a positive number of milliseconds")
     return value / 1000

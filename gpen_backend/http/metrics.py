@@ -1,6 +1,6 @@
-"""What a backend counts of its requests and restorations, and what it is at, for Prometheus.
+"""Prometheus metrics of a backend: requests, restorations, queue and models.
 
-Every metric and label is told in docs/observability.md. No label takes its value from what a caller sends.
+docs/observability.md describes every metric and label. No label's value comes from the client.
 """
 
 import functools
@@ -12,26 +12,26 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Scope
 
 from gpen_backend.scheduling.service import Service
-from gpen_common.asgi import App, Scope
 from gpen_common.observer import Observer
 
 _PREFIX = "gpen_backend"
-# A probe takes under a millisecond, a face at 512 px tenths of a second on a CPU, a crowd at 2048 px minutes.
+# A probe takes less than 1 ms, a face of 512 px tenths of a second on a CPU, many faces of 2048 px minutes.
 _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)
-# A portrait of 896 px has 2.4 MB, the largest body there may be by default 200 MB.
+# A portrait of 896 px has 2.4 MB; the default limit is 200 MB.
 _BODY_BYTES = (1e4, 1e5, 1e6, 2.5e6, 5e6, 1e7, 2.5e7, 5e7, 1e8, 2e8)
 _COUNTS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 _UNROUTED = "other"
 
 
 class Metrics:
-    """The metrics of one backend. Their registry is its own: several backends in one process do not meet."""
+    """The metrics of one backend, in a registry of its own, so that a process may hold several backends."""
 
     def __init__(self, version: str) -> None:
         self.registry = own = CollectorRegistry()
-        # A gateway that embeds this backend shows its own process under the usual names.
+        # The prefix avoids the names of the process metrics of a gateway that embeds this backend.
         ProcessCollector(namespace=_PREFIX, registry=own)
         info = Gauge(f"{_PREFIX}_info", "The backend's version, as a label.", ["version"], registry=own)
         info.labels(version).set(1)
@@ -55,7 +55,7 @@ class Metrics:
             f"{_PREFIX}_stage_seconds", "Seconds of a restoration's stages.", ["stage"],
             buckets=_SECONDS, registry=own,
         )  # fmt: skip
-        # A restoration has several: to look each one up takes longer than to count it.
+        # Each restoration has several stages, and looking up a child takes longer than counting.
         self._stage_seconds = functools.cache(stage_seconds.labels)
         self._faces = Histogram(
             f"{_PREFIX}_faces", "Faces restored in a picture.", buckets=_COUNTS, registry=own
@@ -65,18 +65,18 @@ class Metrics:
             buckets=_COUNTS[1:], registry=own,
         )  # fmt: skip
 
-    def request(self, route: str, status: int, seconds: float, received: int, sent: int) -> None:
-        """Counts one answered request. route: a route's template. received, sent: bytes of the bodies."""
+    def count_request(self, route: str, status: int, seconds: float, received: int, sent: int) -> None:
+        """Count one finished request. route: its template. received, sent: bytes of the bodies."""
         self._requests.labels(route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
         for direction, size in (("in", received), ("out", sent)):
             if size:
                 self._body_bytes.labels(direction).observe(size)
 
-    def restored(
+    def count_restoration(
         self, model: str, engine: str, faces: int, batch_size: int, timings_ms: Mapping[str, float]
     ) -> None:
-        """Counts one restoration. model: one that is served here."""
+        """Count one restoration. model: one that this backend serves."""
         self._restorations.labels(model, engine).inc()
         self._faces.observe(faces)
         if batch_size:
@@ -86,16 +86,16 @@ class Metrics:
 
 
 class Gauges(Collector):
-    """What a running service is at, read when Prometheus asks."""
+    """The state of a running service, read on each scrape."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def collect(self) -> Iterator[Metric]:
-        """Reads the state."""
+        """Read the state."""
         service = self._service
         yield GaugeMetricFamily(
-            f"{_PREFIX}_queue_depth", "Requests taken on and not yet answered.", service.taken
+            f"{_PREFIX}_queue_depth", "Requests taken on and not yet answered.", service.admitted
         )
         yield GaugeMetricFamily(
             f"{_PREFIX}_queue_limit", "How many there may be; the next gets 429.", service.settings.max_queue
@@ -119,18 +119,18 @@ class Gauges(Collector):
 class Traffic(Observer):
     """Counts each request."""
 
-    def __init__(self, app: App, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         super().__init__(app)
         self._metrics = metrics
 
-    def answered(self, scope: Scope, status: int, seconds: float, received: int, sent: int) -> None:
-        """Counts it by its route's template."""
+    def report(self, scope: Scope, status: int, seconds: float, received: int, sent: int) -> None:
+        """Count it by the template of its route."""
         route = getattr(scope.get("route"), "path", _UNROUTED)
-        self._metrics.request(route, status, seconds, received, sent)
+        self._metrics.count_request(route, status, seconds, received, sent)
 
 
-async def exposition(request: Request) -> Response:
-    """GET /metrics: everything, in Prometheus's text format 0.0.4."""
+async def expose_metrics(request: Request) -> Response:
+    """GET /metrics: all metrics in Prometheus's text format 0.0.4."""
     metrics = request.app.state.metrics
     assert isinstance(metrics, Metrics)  # noqa: S101 - for the type checker
     return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)

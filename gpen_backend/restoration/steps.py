@@ -17,7 +17,7 @@ from gpen_backend.restoration.align import AlignedFace, align_all
 from gpen_backend.restoration.mask import face_mask
 from gpen_backend.restoration.paste import Patch, paste
 from gpen_backend.restoration.tasks import blended, network_input
-from gpen_backend.scheduling.batcher import Batched
+from gpen_backend.scheduling.batcher import BatchedFaces
 from gpen_common.geometry import compose, enlarge, resize_matrix
 from gpen_common.types import Pixels, Points, RestoreParams
 
@@ -85,7 +85,7 @@ def network_faces(work: Work) -> Sequence[Pixels]:
     return [network_input(task, face.pixels[np.newaxis])[0] for face in work.faces]
 
 
-def with_restored(work: Work, batched: Batched) -> Work:
+def with_restored(work: Work, batched: BatchedFaces) -> Work:
     """`work` with what the network made of `network_faces`, and how long they waited for it."""
     timings = {**work.timings_ms, "queue": batched.waited_ms, "network": batched.ran_ms}
     return replace(work, restored=batched.faces, batch_size=batched.batch_size, timings_ms=timings)

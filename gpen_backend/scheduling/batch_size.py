@@ -1,4 +1,4 @@
-"""How many faces a network best runs at once: found by running it, not guessed."""
+"""Measure how many faces a network should run at once."""
 
 import logging
 import time
@@ -7,39 +7,37 @@ from collections.abc import Callable
 import numpy as np
 
 from gpen_backend.engines import Engine, EngineOutOfMemory
-from gpen_backend.hardware.memory import Memory, process_memory
 
 logger = logging.getLogger(__name__)
 
 MOST = 64
 """Most faces in one run of a network."""
 
-# A larger batch must be this much faster per face to be worth the wait for it.
+# A larger batch must be this much faster per face to be worth waiting for.
 _GAIN = 1.05
-# The part of the free memory that a batch may be expected to fill.
+# Largest share of the free memory that a batch may be expected to need.
 _SHARE = 0.8
 
 
 def best_batch(engine: Engine, clock: Callable[[], float] = time.perf_counter) -> int:
-    """Warm the engine up and tell the batch size with the highest throughput that fits into its free memory.
+    """Warm the engine up; return the batch size with the highest throughput that fits into free memory.
 
-    An engine that does not say that faces gain by running `together` is run once, and 1 is best.
-    Belongs on the network's thread. Blocks. Raises EngineError where a single face fails.
+    Runs an engine once and returns 1 unless it has `together = True`. Blocks; call it on the network's
+    thread. Raises EngineError if a single face fails.
     """
-    memory: Callable[[], Memory] = getattr(engine, "memory", process_memory)
-    idle = memory().used
+    idle = engine.memory().used
     _seconds(engine, 1, clock)
-    if not getattr(engine, "together", False):
+    if not engine.together:
         return 1
-    face_bytes = max(1, memory().used - idle)
+    face_bytes = max(1, engine.memory().used - idle)
     best, per_face = 1, _seconds(engine, 1, clock)
-    while (batch := 2 * best) <= MOST and _fits(batch * face_bytes, memory().free):
+    while (batch := 2 * best) <= MOST and _fits(batch * face_bytes, engine.memory().free):
         try:
             _seconds(engine, batch, clock)
             took = _seconds(engine, batch, clock) / batch
         except EngineOutOfMemory:
             break
-        face_bytes = max(face_bytes, (memory().used - idle) // batch)
+        face_bytes = max(face_bytes, (engine.memory().used - idle) // batch)
         if took * _GAIN > per_face:
             break
         best, per_face = batch, took

@@ -1,4 +1,4 @@
-"""What goes wrong over HTTP, as the errors of `gpen_client.errors`."""
+"""Map HTTP failures to the errors of `gpen_client.errors`."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -20,8 +20,7 @@ from gpen_client.errors import (
     ModelNotFound,
 )
 
-# The first class that fits wins. A connection that could not be made in time was never a request, so that one
-# timeout means "away"; so does an address that cannot be one.
+# The first matching class wins. ConnectTimeout means "away": no request was sent. So does an invalid address.
 _ERROR_OF: tuple[
     tuple[type[Exception], type[BackendUnavailable | BackendTimeout | BackendProtocolError]], ...
 ] = (
@@ -39,45 +38,46 @@ _ERROR_OF: tuple[
 )
 _CAUGHT = tuple(kind for kind, _ in _ERROR_OF)
 
-# A peer that closes in the middle is away, as one that resets is, but httpx tells it as a breach of protocol,
-# and tells it from garbage by these words only.
+# A peer that closes in the middle is away, like one that resets. httpx raises RemoteProtocolError for it, and
+# only these words distinguish it from garbage.
 _CLOSED = re.compile("server disconnected|peer closed connection", re.IGNORECASE)
 
-# How much of the backend's own words goes into an error, characters.
+# Longest part of the backend's text that an error quotes, characters.
 _MAX_TEXT = 300
-# Nobody waits longer than this on a header's word, seconds.
+# Longest Retry-After that is passed on, seconds.
 _MAX_RETRY_AFTER = 86_400.0
 
 
 @contextmanager
-def backend_errors(backend: str) -> Iterator[None]:
-    """Turn all that httpx or a deadline raises into a BackendError. backend: its address, for people."""
+def raise_backend_errors(backend: str) -> Iterator[None]:
+    """Raise BackendError in place of errors of httpx and deadlines. backend: its address, for the message."""
     try:
         yield
     except _CAUGHT as error:
         kind = next(to for of, to in _ERROR_OF if isinstance(error, of))
         if isinstance(error, httpx.RemoteProtocolError) and _CLOSED.search(str(error)):
             kind = BackendUnavailable
-        what = str(error) or "the deadline passed"
+        what = str(error) or "no answer before the deadline"
         raise kind(f"backend {backend}: {type(error).__name__}: {what}") from error
 
 
 def refusal(backend: str, status: int, headers: Mapping[str, str], body: bytes) -> BackendError:
-    """Give the error that stands for an answer other than 2xx.
+    """Return the error for an answer other than 2xx.
 
-    body: the answer's, or its beginning; the text of its `{"error": ...}` ends in the message, shortened.
+    body: the answer's body or its beginning; the message quotes its `{"error": ...}`, shortened.
     """
-    message = f"backend {backend} answered {status}{_told(body)}"
+    reason = _reason(body)
+    message = f"backend {backend} answered {status}{reason}"
     match status:
         case 404:
             return ModelNotFound(message, status)
         case 429:
             return BackendBusy(message, _retry_after(headers.get("Retry-After")))
-        # 502 is a proxy's word for a backend that it cannot reach.
+        # A proxy answers 502 if it cannot reach the backend.
         case 502 | 503:
             return BackendUnavailable(message, _retry_after(headers.get("Retry-After")))
-        # 500 without the protocol's own body is Ray Serve's proxy's, for a replica that died.
-        case 500 if not _told(body):
+        # Ray Serve's proxy answers a bare 500 for a replica that died.
+        case 500 if not reason:
             return BackendCrashed(message)
         case _ if 400 <= status < 500:
             return BackendRejected(message, status)
@@ -89,7 +89,7 @@ class _ErrorJson(BaseModel):
     error: str
 
 
-def _told(body: bytes) -> str:
+def _reason(body: bytes) -> str:
     try:
         text = " ".join(_ErrorJson.model_validate_json(body).error.split())
     except ValidationError:
@@ -98,7 +98,7 @@ def _told(body: bytes) -> str:
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Read a Retry-After, whether seconds or a date. Source: RFC 9110, section 10.2.3."""
+    """Return the seconds of a Retry-After, which may be a date. Source: RFC 9110, section 10.2.3."""
     if value is None:
         return None
     if re.fullmatch("[0-9]+", value):
@@ -107,6 +107,6 @@ def _retry_after(value: str | None) -> float | None:
         date = parsedate_to_datetime(value)
     except ValueError:
         return None
-    # A date without a zone is in UTC, by the RFC.
+    # The RFC reads a date without a zone as UTC.
     aware = date if date.tzinfo else date.replace(tzinfo=UTC)
     return min(max((aware - datetime.now(UTC)).total_seconds(), 0.0), _MAX_RETRY_AFTER)

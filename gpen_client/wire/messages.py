@@ -2,7 +2,7 @@
 
 Sources: "Open Inference Protocol, inference REST" (kserve/open-inference-protocol) and "Binary Tensor Data
 Extension" (triton-inference-server/server, docs/protocol). A message is a JSON object; tensors marked with
-`binary_data_size` follow it, in order, little-endian and row-major, and a header tells the JSON's length.
+`binary_data_size` follow it, in order, little-endian and row-major, and an HTTP header has the JSON's length.
 """
 
 import math
@@ -16,8 +16,15 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, ValidationError
 
 from gpen_client.errors import WireError
-from gpen_client.wire.tensors import JsonModel, Tensor, TensorJson, described, gathered, little_endian, quoted
-from gpen_common.pieces import Piece, Pieces
+from gpen_client.wire.tensors import (
+    JsonModel,
+    Tensor,
+    TensorJson,
+    describe,
+    quote,
+    read_tensors,
+    to_little_endian,
+)
 
 __all__ = [
     "HEADER_LENGTH",
@@ -29,26 +36,26 @@ __all__ = [
     "decode_response",
     "encode_request",
     "encode_response",
-    "header_length",
+    "read_header_length",
 ]
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-"""The HTTP header that tells how many bytes of JSON come before the binary tensors."""
+"""The HTTP header with the number of bytes of JSON before the binary tensors."""
 
 Parameters: TypeAlias = Mapping[str, str | int | float | bool]
-"""What the protocol allows as parameters: names with a string, a finite number or a boolean."""
+"""Parameters of the protocol: a string, a finite number or a boolean by name."""
 
-# Ample for any model; a bound lets a hostile list fail before each of its entries is looked at.
+# Ample for any model. A hostile list fails before its entries are validated.
 _MAX_TENSORS = 64
-# The binary extension's word, in a request's parameters, for "every output as bytes".
+# The binary extension's request parameter for "send every output as bytes".
 _ALL_BINARY = "binary_data_output"
 
 
 @dataclass(frozen=True, eq=False)
 class InferRequest:
-    """What a caller asks of a model.
+    """A request to a model.
 
-    outputs: names of the tensors that are wanted; empty means all. binary_output: they are wanted as bytes.
+    outputs: names of the tensors to return; empty means all. binary_output: return them as bytes.
     """
 
     tensors: Sequence[Tensor]
@@ -58,13 +65,13 @@ class InferRequest:
     binary_output: bool = False
 
     def tensor(self, name: str) -> NDArray[Any] | None:
-        """Find the input of that name, where there is one."""
-        return _named(self.tensors, name)
+        """Return the input of that name, if any."""
+        return _find(self.tensors, name)
 
 
 @dataclass(frozen=True, eq=False)
 class InferResponse:
-    """What a model answers. model_name: empty where the server does not tell."""
+    """A model's response. model_name: empty if the server sends none."""
 
     model_name: str
     tensors: Sequence[Tensor]
@@ -73,110 +80,104 @@ class InferResponse:
     model_version: str | None = None
 
     def tensor(self, name: str) -> NDArray[Any] | None:
-        """Find the output of that name, where there is one."""
-        return _named(self.tensors, name)
+        """Return the output of that name, if any."""
+        return _find(self.tensors, name)
 
 
-def encode_request(request: InferRequest) -> tuple[dict[str, str], list[Piece]]:
-    """Write `request` as HTTP headers and body: every tensor as bytes, every output asked for as bytes.
+def encode_request(request: InferRequest) -> tuple[dict[str, str], bytes]:
+    """Write `request` as HTTP headers and body, with every tensor and every wanted output as bytes.
 
-    The body comes in pieces, first the JSON, then each tensor, of which none is copied.
-    Raises WireError for a tensor or a parameter that the protocol cannot carry.
+    Raises WireError for a tensor or a parameter that the protocol cannot represent.
     """
-    with _wire_errors("this request"):
+    with _wire_errors("the request"):
         message = _RequestJson(
             id=request.id,
             parameters={**request.parameters, _ALL_BINARY: True},
-            inputs=[described(tensor, binary=True) for tensor in request.tensors],
+            inputs=[describe(tensor, binary=True) for tensor in request.tensors],
             outputs=[_OutputJson(name=name, parameters=_BINARY) for name in request.outputs] or None,
         )
-        headers, head = _head(message)
-        return headers, [head, *map(little_endian, request.tensors)]
+        return _assemble(message, request.tensors)
 
 
-def decode_request(body: Sequence[Piece], header_length: int | None) -> InferRequest:
-    """Read the request in an HTTP body, which came in these pieces.
+def decode_request(body: bytes, header_length: int | None) -> InferRequest:
+    """Read the request in an HTTP body.
 
-    header_length: value of HEADER_LENGTH, None where it was not sent. Tensors that came as bytes are
-    read-only, and views of their piece where it holds them whole. Their numbers are not checked: a binary
-    FP32 may be NaN. Raises WireError for anything malformed.
+    header_length: value of HEADER_LENGTH, None if it was not sent. Tensors sent as bytes are read-only views
+    of `body`. Their numbers are not checked: a binary FP32 may be NaN. Raises WireError if it is malformed.
     """
-    pieces = Pieces(body)
-    message = _parsed(_RequestJson, pieces, header_length)
+    message, binary = _parse(_RequestJson, body, header_length)
     parameters = dict(message.parameters or {})
     default = parameters.pop(_ALL_BINARY, False) is True
     outputs = message.outputs or []
-    asked = [output.parameters.binary_data if output.parameters else None for output in outputs]
+    choices = [output.parameters.binary_data if output.parameters else None for output in outputs]
     return InferRequest(
-        tensors=gathered(message.inputs, pieces),
+        tensors=read_tensors(message.inputs, binary),
         parameters=parameters,
         id=message.id,
         outputs=[output.name for output in outputs],
-        binary_output=all(default if one is None else one for one in asked) if asked else default,
+        binary_output=all(default if one is None else one for one in choices) if choices else default,
     )
 
 
-def encode_response(response: InferResponse, binary: bool) -> tuple[dict[str, str], list[Piece]]:
+def encode_response(response: InferResponse, binary: bool) -> tuple[dict[str, str], bytes]:
     """Write `response` as HTTP headers and body, its tensors as bytes or as JSON numbers.
 
-    The body comes in pieces, as that of `encode_request`.
-    Raises WireError for a tensor or a parameter that the protocol cannot carry; JSON has no NaN or infinity.
+    Raises WireError for a tensor or a parameter that the protocol cannot represent; JSON has no NaN or
+    infinity.
     """
-    with _wire_errors("this response"):
+    with _wire_errors("the response"):
         message = _ResponseJson(
             model_name=response.model_name,
             model_version=response.model_version,
             id=response.id,
             parameters=dict(response.parameters),
-            outputs=[described(tensor, binary) for tensor in response.tensors],
+            outputs=[describe(tensor, binary) for tensor in response.tensors],
         )
-        headers, head = _head(message, binary)
-        return headers, [head, *(map(little_endian, response.tensors) if binary else ())]
+        return _assemble(message, response.tensors if binary else None)
 
 
-def decode_response(body: Sequence[Piece], header_length: int | None) -> InferResponse:
-    """Read the response in an HTTP body, as `decode_request` reads a request. Raises WireError."""
-    pieces = Pieces(body)
-    message = _parsed(_ResponseJson, pieces, header_length)
+def decode_response(body: bytes, header_length: int | None) -> InferResponse:
+    """Read the response in an HTTP body, like `decode_request`. Raises WireError."""
+    message, binary = _parse(_ResponseJson, body, header_length)
     return InferResponse(
         model_name=message.model_name or "",
-        tensors=gathered(message.outputs, pieces),
+        tensors=read_tensors(message.outputs, binary),
         parameters=message.parameters or {},
         id=message.id,
         model_version=message.model_version,
     )
 
 
-def header_length(headers: Mapping[str, str]) -> int | None:
-    """Read HEADER_LENGTH from HTTP headers, None where it was not sent. Raises WireError unless it is digits.
+def read_header_length(headers: Mapping[str, str]) -> int | None:
+    """Read HEADER_LENGTH from HTTP headers; None if it was not sent. Raises WireError unless it is digits.
 
-    headers: keys in any case, or a mapping that does not mind, as those of httpx and Starlette.
+    headers: a mapping that ignores case, as httpx's and Starlette's do, or one with lower-case keys.
     """
     value = headers.get(HEADER_LENGTH, headers.get(HEADER_LENGTH.lower()))
     if value is None:
         return None
-    # Longer than any body's length, and short enough for int().
+    # More digits than any body's length has; int() rejects over 4,300.
     if not re.fullmatch("[0-9]{1,18}", value):
-        raise WireError(f"{HEADER_LENGTH} is {quoted(value)}, which is no length")
+        raise WireError(f"{HEADER_LENGTH} must be a number of bytes, not {quote(value)}")
     return int(value)
 
 
-def _scalars(parameters: dict[str, Any]) -> dict[str, Any]:
-    # Stops at the first fault: a union of types would collect four for each of a million bad entries.
+def _require_scalars(parameters: dict[str, Any]) -> dict[str, Any]:
+    # Stop at the first bad entry: a union of types would collect four errors for each of a million.
     for name, value in parameters.items():
         if not _is_scalar(value):
-            raise ValueError(f"parameter {quoted(name)} must be a string, a finite number or a boolean")
+            raise ValueError(f"parameter {quote(name)} must be a string, a finite number or a boolean")
     return parameters
 
 
 def _is_scalar(value: object) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
-    # Larger integers fit no reader's own; Python's would pass, and overflow later.
+    # Other readers have 64 bits; Python's larger integers would overflow there.
     return isinstance(value, str) or (isinstance(value, int) and -(2**63) <= value < 2**64)
 
 
-_Parameters = Annotated[dict[str, Any], AfterValidator(_scalars)]
+_Parameters = Annotated[dict[str, Any], AfterValidator(_require_scalars)]
 _Tensors = Annotated[list[TensorJson], Field(max_length=_MAX_TENSORS)]
 
 
@@ -197,7 +198,7 @@ class _RequestJson(JsonModel):
 
 
 class _ResponseJson(JsonModel):
-    # Triton's own examples leave the model's name out, though the protocol does not call it optional.
+    # Required by the protocol, but Triton's own examples leave it out.
     model_name: str | None = None
     model_version: str | None = None
     id: str | None = None
@@ -211,33 +212,34 @@ _Message = TypeVar("_Message", _RequestJson, _ResponseJson)
 
 @contextmanager
 def _wire_errors(what: str) -> Iterator[None]:
-    """Turn pydantic's first complaint into a sentence."""
+    """Raise WireError in place of pydantic's errors."""
     try:
         yield
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = quoted(".".join(map(str, first["loc"])) or "its JSON")
+        where = quote(".".join(map(str, first["loc"])) or "its JSON")
         raise WireError(f"{what} is malformed at {where}: {first['msg']}") from error
     except ValueError as error:
         raise WireError(f"{what} cannot be written as JSON: {error}") from error
 
 
-def _head(message: JsonModel, binary: bool = True) -> tuple[dict[str, str], bytes]:
-    """The HTTP headers of a message, and its JSON. binary: tensors follow that as bytes."""
+def _assemble(message: JsonModel, tensors: Sequence[Tensor] | None) -> tuple[dict[str, str], bytes]:
+    """Return headers and body of a message. tensors: those that follow the JSON; None for JSON alone."""
     head = message.model_dump_json(exclude_none=True).encode()
-    if not binary:
+    if tensors is None:
         return {"Content-Type": "application/json"}, head
-    return {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}, head
+    headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
+    return headers, b"".join((head, *map(to_little_endian, tensors)))
 
 
-def _parsed(kind: type[_Message], pieces: Pieces, header_length: int | None) -> _Message:
-    """The JSON, taken from the front of `pieces`."""
-    length = pieces.left if header_length is None else header_length
-    if not 0 <= length <= pieces.left:
-        raise WireError(f"{HEADER_LENGTH} is {length}, but the body has {pieces.left} bytes")
-    with _wire_errors("this message"):
-        return kind.model_validate_json(bytes(pieces.take(length)))
+def _parse(kind: type[_Message], body: bytes, header_length: int | None) -> tuple[_Message, memoryview]:
+    """Return the JSON at the front of `body`, and a view of the bytes after it."""
+    length = len(body) if header_length is None else header_length
+    if not 0 <= length <= len(body):
+        raise WireError(f"{HEADER_LENGTH} is {length}, but the body has {len(body)} bytes")
+    with _wire_errors("the message"):
+        return kind.model_validate_json(body[:length]), memoryview(body)[length:]
 
 
-def _named(tensors: Sequence[Tensor], name: str) -> NDArray[Any] | None:
+def _find(tensors: Sequence[Tensor], name: str) -> NDArray[Any] | None:
     return next((tensor.data for tensor in tensors if tensor.name == name), None)

@@ -63,7 +63,7 @@ async def compare(
     name = MODELS[size]
     engine = service.models.loaded(name)  # type: ignore[attr-defined]
     batcher, network = service._batcher, service._network  # type: ignore[attr-defined]
-    best = batcher._lane(engine).limit
+    best = batcher._queue(engine).limit
     given = faces(size, max(best, 2))
     photo = faces(SIDE, 1)[0]
     landmarks = (template(size) * (SIDE / size * 0.5) + SIDE / 4)[None].astype(np.float32)
@@ -75,7 +75,7 @@ async def compare(
             engine.restore(given[:best])
 
     async def through_queue() -> None:
-        sizes.append((await batcher.restored(engine, [given[0]])).batch_size)
+        sizes.append((await batcher.restore(engine, [given[0]])).batch_size)
 
     async def through_backend() -> None:
         answer = await client.restore(

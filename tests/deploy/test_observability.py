@@ -21,11 +21,6 @@ _TARGET_LABELS = {"job", "instance"}
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def exposed(
     astronaut_png: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, set[str]]:

@@ -23,7 +23,7 @@ from gpen_client.wire.messages import (
     Tensor,
     decode_request,
     encode_response,
-    header_length,
+    read_header_length,
 )
 from gpen_common.types import Pixels
 
@@ -119,7 +119,7 @@ class EchoBackend:
         return httpx.Response(200, json={"name": name, "platform": self.engine, "parameters": size})
 
     async def _echo(self, request: httpx.Request) -> httpx.Response:
-        asked = decode_request([request.content], header_length(request.headers))
+        asked = decode_request(request.content, read_header_length(request.headers))
         self.asked.append(asked)
         self.request_ids.append(request.headers.get("X-Request-ID"))
         told = {"engine": self.engine, "model": request.url.path.split("/")[3], **self.parameters}
@@ -127,7 +127,7 @@ class EchoBackend:
         pixels = asked.tensor("image").repeat(upscale, axis=1).repeat(upscale, axis=2)
         answer = InferResponse("", [Tensor("image", pixels)], told, asked.id)
         headers, body = encode_response(answer, binary=True)
-        return httpx.Response(200, headers=headers, content=b"".join(body))
+        return httpx.Response(200, headers=headers, content=body)
 
 
 @pytest.fixture(scope="session")
@@ -148,11 +148,6 @@ def _face_at(x: float, y: float, eyes: float, roll: float = 0.0, yaw: float | No
     landmarks5 = (eyes * upright @ turn.T + (x, y)).astype(np.float32)
     bbox = (x - eyes, y - 1.2 * eyes, x + eyes, y + 1.2 * eyes)
     return Face(bbox, landmarks5, 0.9, None if yaw is None else Pose(yaw, 0, roll))
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""One call, its further attempts, and what the breaker learns of each."""
+"""Retries of a call, and what the circuit breaker counts."""
 
 import asyncio
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Backend:
-    """Fails as `outcomes` tell, one a call, then answers; notes the seconds that each call was given."""
+    """Raises one of `outcomes` each call, then answers. given: the seconds that each call was given."""
 
     def __init__(self, outcomes: Iterable[BaseException] = ()) -> None:
         self.outcomes = list(outcomes)
@@ -59,20 +59,20 @@ async def fail(under: Attempts, error: BaseException, times: int = 1, timeout_s:
 
 
 @pytest.mark.parametrize("error", [AWAY, CRASHED, BackendBusy("full"), BackendBusy("full", 0.01)])
-async def test_a_backend_that_is_away_or_busy_for_a_moment_is_not_noticed(error):
+async def test_retries_while_the_backend_is_unavailable_or_busy(error):
     backend = Backend([error, error])
     assert await attempts().run(backend, 60) == "restored"
     assert len(backend.given) == 3
 
 
-async def test_every_attempt_is_given_what_is_left():
+async def test_gives_each_attempt_the_seconds_left():
     backend = Backend([AWAY, AWAY])
     await attempts().run(backend, 60)
     assert 60 >= backend.given[0] > backend.given[1] > backend.given[2]
 
 
 @pytest.mark.parametrize(("most", "calls"), [(1, 1), (2, 2), (5, 5)])
-async def test_the_last_failure_is_told_once_attempts_are_over(most, calls):
+async def test_raises_the_last_error_when_attempts_are_used_up(most, calls):
     backend = Backend([BackendUnavailable(str(number)) for number in range(20)])
     with pytest.raises(BackendUnavailable, match=str(calls - 1)):
         await attempts(attempts=most, breaker_failures=100).run(backend, 60)
@@ -80,7 +80,7 @@ async def test_the_last_failure_is_told_once_attempts_are_over(most, calls):
 
 
 @pytest.mark.parametrize("error", [*FAILURES[1:], *ANSWERS[1:]], ids=repr)
-async def test_what_would_only_happen_again_is_not_tried_again(error):
+async def test_does_not_retry_other_errors(error):
     backend = Backend([error])
     with pytest.raises(type(error)):
         await attempts().run(backend, 60)
@@ -88,8 +88,8 @@ async def test_what_would_only_happen_again_is_not_tried_again(error):
 
 
 @pytest.mark.parametrize(("retry_after", "timeout_s"), [(2.5, 600.0), (1.0, 0.9)])
-async def test_a_wait_that_is_long_or_ends_after_the_deadline_is_not_begun(retry_after, timeout_s):
-    """The caller is told at once, and when to return."""
+async def test_does_not_wait_for_long_or_past_the_deadline(retry_after, timeout_s):
+    """The caller gets the error with its Retry-After at once."""
     backend = Backend([BackendBusy("full", retry_after)])
     with pytest.raises(BackendBusy) as caught:
         await attempts().run(backend, timeout_s)
@@ -97,7 +97,7 @@ async def test_a_wait_that_is_long_or_ends_after_the_deadline_is_not_begun(retry
     assert len(backend.given) == 1
 
 
-async def test_all_calls_share_one_budget():
+async def test_all_calls_share_one_retry_budget():
     under = attempts(retry_ratio=0.5, retry_reserve=2, breaker_failures=1000)
     backend = Backend([AWAY] * 1000)
     outcomes = await asyncio.gather(*(under.run(backend, 60) for _ in range(20)), return_exceptions=True)
@@ -106,7 +106,7 @@ async def test_all_calls_share_one_budget():
 
 
 @pytest.mark.parametrize("error", [*FAILURES, CRASHED], ids=repr)
-async def test_failures_open_the_breaker_and_then_nothing_is_sent(error):
+async def test_failures_open_the_breaker_which_then_refuses_calls(error):
     under = attempts(breaker_failures=3, attempts=1)
     await fail(under, error, times=2)
     assert under.breaker_state == "closed"
@@ -120,7 +120,7 @@ async def test_failures_open_the_breaker_and_then_nothing_is_sent(error):
     assert backend.given == []
 
 
-async def test_a_breaker_that_opens_ends_the_attempts_too():
+async def test_stops_retrying_when_the_breaker_opens():
     backend = Backend([AWAY] * 10)
     with pytest.raises(BreakerOpen):
         await attempts(attempts=10, breaker_failures=2).run(backend, 60)
@@ -128,8 +128,8 @@ async def test_a_breaker_that_opens_ends_the_attempts_too():
 
 
 @pytest.mark.parametrize("error", ANSWERS, ids=repr)
-async def test_a_backend_that_refuses_is_there(error):
-    """Its answer even ends a row of failures."""
+async def test_a_rejection_counts_as_success(error):
+    """It also ends a row of failures."""
     under = attempts(breaker_failures=2, attempts=1)
     await fail(under, error, times=5)
     for _ in range(3):
@@ -138,7 +138,7 @@ async def test_a_backend_that_refuses_is_there(error):
     assert under.breaker_state == "closed"
 
 
-async def test_a_caller_who_leaves_is_no_failure():
+async def test_a_cancelled_call_is_not_a_failure():
     under = attempts(breaker_failures=1)
 
     async def hang(_: float) -> str:
@@ -153,7 +153,7 @@ async def test_a_caller_who_leaves_is_no_failure():
     assert under.breaker_state == "closed"
 
 
-async def test_a_caller_who_is_in_a_hurry_does_not_open_the_breaker_for_all():
+async def test_short_timeouts_do_not_open_the_breaker():
     under = attempts(breaker_failures=2, fair_timeout_s=10.0)
     await fail(under, BackendTimeout("late"), times=5, timeout_s=0.5)
     assert under.breaker_state == "closed"
@@ -162,7 +162,7 @@ async def test_a_caller_who_is_in_a_hurry_does_not_open_the_breaker_for_all():
 
 
 @pytest.mark.parametrize("answer", [None, *ANSWERS], ids=repr)
-async def test_any_sensible_answer_to_the_probe_closes_the_breaker(answer):
+async def test_a_valid_answer_to_the_probe_closes_the_breaker(answer):
     under = attempts(breaker_failures=1, attempts=1, cool_down_s=0.0)
     await fail(under, AWAY)
     assert under.breaker_state == "half-open"
@@ -173,7 +173,7 @@ async def test_any_sensible_answer_to_the_probe_closes_the_breaker(answer):
     assert under.breaker_state == "closed"
 
 
-async def test_a_probe_whose_caller_leaves_makes_room_for_another():
+async def test_a_cancelled_probe_allows_another():
     under = attempts(breaker_failures=1, attempts=1, cool_down_s=0.05)
     await fail(under, AWAY)
     await asyncio.sleep(0.06)
@@ -192,7 +192,7 @@ async def test_a_probe_whose_caller_leaves_makes_room_for_another():
     assert under.breaker_state == "closed"
 
 
-def test_every_error_is_one_that_these_tests_know():
+def test_these_tests_cover_every_error():
     def below(kind: type) -> set[type]:
         return {kind}.union(*map(below, kind.__subclasses__()))
 

@@ -1,4 +1,4 @@
-"""The client against KServe's own server: what others mean by the protocol is what we mean."""
+"""The client against KServe's own server: both implement the same protocol."""
 
 import os
 import subprocess
@@ -94,7 +94,7 @@ async def test_kserve_describes_its_model(server):
 
 @pytest.mark.parametrize("faces", [0, 3])
 async def test_kserve_restores_a_picture(server, faces):
-    """Binary tensors there and back, landmarks and parameters included."""
+    """With landmarks and parameters, and binary tensors in both directions."""
     image = np.random.default_rng(0).integers(0, 256, (97, 61, 3), np.uint8)
     landmarks = np.full((1, 5, 2), faces, np.float32) if faces else None
     async with GpenClient(server) as client:

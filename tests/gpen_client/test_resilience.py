@@ -1,4 +1,4 @@
-"""Backoff, retry budget and breaker, by arithmetic alone: no clock runs here and nothing is sent."""
+"""Backoff, retry budget and circuit breaker, with a clock of the test."""
 
 import pytest
 from hypothesis import given
@@ -12,24 +12,24 @@ from gpen_client.resilience import Backoff, Breaker, RetryBudget
 
 
 @given(attempt=st.integers(1, 100), share=st.floats(0, 1))
-def test_a_wait_is_somewhere_below_a_bound_that_doubles_up_to_the_longest(attempt, share):
+def test_waits_below_a_bound_that_doubles_up_to_the_largest(attempt, share):
     wait = Backoff(lambda low, high: low + share * (high - low)).wait_s(attempt, None)
     assert wait == pytest.approx(share * min(0.1 * 2 ** (attempt - 1), 2.0))
 
 
 @given(retry_after=st.floats(0, 2), attempt=st.integers(1, 20))
-def test_a_wait_is_never_shorter_than_the_backend_asked_for(retry_after, attempt):
+def test_waits_at_least_as_long_as_the_backend_asks(retry_after, attempt):
     wait = Backoff().wait_s(attempt, retry_after)
     assert wait is not None
     assert wait >= retry_after
 
 
-def test_callers_who_were_told_the_same_time_do_not_all_return_then():
+def test_callers_with_the_same_retry_after_wait_differently():
     assert len({Backoff().wait_s(1, 1.0) for _ in range(20)}) > 1
 
 
 @pytest.mark.parametrize("retry_after", [2.1, 86_400.0])
-def test_a_long_wait_is_left_to_the_caller(retry_after):
+def test_does_not_wait_if_the_backend_asks_for_more_than_the_largest_bound(retry_after):
     assert Backoff().wait_s(1, retry_after) is None
 
 
@@ -42,8 +42,10 @@ def test_a_long_wait_is_left_to_the_caller(retry_after):
     events=st.lists(st.booleans(), max_size=300),
     start=st.integers(0, 300),
 )
-def test_in_any_stretch_retries_are_a_share_of_the_calls_and_the_reserve(ratio, reserve, events, start):
-    """events: True is a call, False one that wants to retry. start: where the stretch begins."""
+def test_retries_in_any_stretch_are_at_most_their_share_of_calls_and_the_reserve(
+    ratio, reserve, events, start
+):
+    """events: True is a call, False a wish to retry. start: index of the stretch's first event."""
     budget = RetryBudget(ratio, reserve)
     calls = retries = 0
     for place, is_call in enumerate(events):
@@ -58,13 +60,13 @@ def test_in_any_stretch_retries_are_a_share_of_the_calls_and_the_reserve(ratio, 
     assert retries <= ratio * calls + reserve
 
 
-def test_the_reserve_can_be_spent_and_no_more():
+def test_the_reserve_can_be_spent_once():
     budget = RetryBudget(0.2, 10)
     assert [budget.spend() for _ in range(12)] == [True] * 10 + [False] * 2
 
 
 @pytest.mark.parametrize(("ratio", "calls"), [(0.1, 10), (0.2, 5), (1.0, 1)])
-def test_so_many_calls_earn_one_retry(ratio, calls):
+def test_a_number_of_calls_earns_one_retry(ratio, calls):
     budget = RetryBudget(ratio, 1)
     assert budget.spend()
     for _ in range(calls - 1):
@@ -86,13 +88,13 @@ FAILURES, COOL_DOWN_S = 3, 10.0
 
 
 class BreakerMachine(RuleBasedStateMachine):
-    """A breaker beside a plain account of what a backend's callers saw since its state last changed."""
+    """A breaker, and a plain model of it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
         self.breaker = Breaker(FAILURES, COOL_DOWN_S, clock=lambda: self.now)
-        # Permits that are out, by whether they were given in the present state.
+        # Open permits, of the present state and of earlier ones.
         self.current: set[int] = set()
         self.stale: set[int] = set()
         self.in_a_row = 0
@@ -120,7 +122,7 @@ class BreakerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.current)
     @rule(data=st.data())
     def one_succeeds(self, data):
-        self.breaker.succeeded(self._finish(data))
+        self.breaker.record_success(self._finish(data))
         self.in_a_row = 0
         if self.opened_at is not None:
             self._change(None)
@@ -128,7 +130,7 @@ class BreakerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.current)
     @rule(data=st.data())
     def one_fails(self, data):
-        self.breaker.failed(self._finish(data))
+        self.breaker.record_failure(self._finish(data))
         self.in_a_row += 1
         if self.opened_at is not None or self.in_a_row == FAILURES:
             self._change(self.now)
@@ -137,12 +139,12 @@ class BreakerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def one_is_abandoned(self, data):
         permit = self._finish(data)
-        self.breaker.abandoned(permit)
+        self.breaker.release(permit)
         if self.last_probe is not None and permit == self.last_probe[0]:
             self.last_probe = (permit, self.now)
 
     @precondition(lambda self: self.stale)
-    @rule(data=st.data(), outcome=st.sampled_from(["succeeded", "failed", "abandoned"]))
+    @rule(data=st.data(), outcome=st.sampled_from(["record_success", "record_failure", "release"]))
     def one_from_before_ends(self, data, outcome):
         permit = data.draw(st.sampled_from(sorted(self.stale)))
         self.stale.discard(permit)
@@ -151,7 +153,7 @@ class BreakerMachine(RuleBasedStateMachine):
         assert self.breaker.state == before
 
     @invariant()
-    def the_state_is_as_accounted(self):
+    def the_state_is_as_in_the_model(self):
         if self.opened_at is None:
             expected = "closed"
         elif self.last_probe is not None or self.now >= self.opened_at + COOL_DOWN_S:
@@ -180,16 +182,16 @@ class BreakerMachine(RuleBasedStateMachine):
 TestBreaker = BreakerMachine.TestCase
 
 
-def opened(clock) -> Breaker:
+def open_breaker(clock) -> Breaker:
     breaker = Breaker(FAILURES, COOL_DOWN_S, clock)
     for _ in range(FAILURES):
-        breaker.failed(breaker.admit())
+        breaker.record_failure(breaker.admit())
     return breaker
 
 
 def test_a_breaker_opens_probes_and_closes():
     now = 0.0
-    breaker = opened(lambda: now)
+    breaker = open_breaker(lambda: now)
     assert breaker.state == "open"
     now = 4.0
     with pytest.raises(BreakerOpen, match="3 calls in a row") as refused:
@@ -200,7 +202,7 @@ def test_a_breaker_opens_probes_and_closes():
     probe = breaker.admit()
     with pytest.raises(BreakerOpen):
         breaker.admit()
-    breaker.succeeded(probe)
+    breaker.record_success(probe)
     assert breaker.state == "closed"
 
 
@@ -208,18 +210,18 @@ def test_a_success_between_failures_keeps_it_closed():
     breaker = Breaker(FAILURES, COOL_DOWN_S, lambda: 0.0)
     for _ in range(10):
         for _ in range(FAILURES - 1):
-            breaker.failed(breaker.admit())
-        breaker.succeeded(breaker.admit())
+            breaker.record_failure(breaker.admit())
+        breaker.record_success(breaker.admit())
     assert breaker.state == "closed"
 
 
-def test_a_slow_probe_that_was_joined_by_another_still_closes_it():
-    """Else a backend whose answers take longer than the cool-down would never be seen to be back."""
+def test_a_slow_probe_closes_it_after_another_has_started():
+    """Else the breaker of a backend slower than the cool-down would never close."""
     now = 0.0
-    breaker = opened(lambda: now)
+    breaker = open_breaker(lambda: now)
     now = COOL_DOWN_S
     first = breaker.admit()
     now = 2 * COOL_DOWN_S
     breaker.admit()
-    breaker.succeeded(first)
+    breaker.record_success(first)
     assert breaker.state == "closed"

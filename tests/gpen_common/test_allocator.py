@@ -1,4 +1,4 @@
-"""malloc's settings belong to a process, so each test has one of its own."""
+"""malloc's settings apply to a whole process, so each test runs another one."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 from gpen_common.allocator import keep_large_buffers
 
-# Fills and frees 64 MB on another thread again and again; prints the page faults of the last rounds.
+# Allocates, fills and frees 64 MB eight times on another thread; prints the page faults of the last time.
 FAULTS = """
 import ctypes, resource, threading
 from gpen_common.allocator import keep_large_buffers
@@ -40,17 +40,17 @@ def last_faults(call, **environment):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is on Linux")
-def test_a_thread_gets_large_buffers_without_page_faults():
-    """By default, each of the 16,384 pages of 64 MB is faulted in at every round."""
+def test_reusing_a_large_buffer_faults_no_pages_in():
+    """By default, all 16,384 pages of 64 MB are faulted in each time."""
     if "glibc" not in os.confstr("CS_GNU_LIBC_VERSION"):
         pytest.skip("another C library")
     assert last_faults("assert keep_large_buffers()") < 200 < 10_000 < last_faults("pass")
 
 
-def test_an_operators_own_choice_is_left_alone():
+def test_keeps_the_operators_own_settings():
     assert last_faults("assert not keep_large_buffers()", MALLOC_ARENA_MAX="4") > 10_000
 
 
-def test_other_systems_are_left_alone(monkeypatch):
+def test_changes_nothing_on_other_systems(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not keep_large_buffers()

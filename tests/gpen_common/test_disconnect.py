@@ -9,11 +9,6 @@ from gpen_common.disconnect import ClientLeft, while_connected
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 def receiver(*messages):
     """An ASGI `receive` that gives these messages, then blocks."""
     queue = asyncio.Queue()

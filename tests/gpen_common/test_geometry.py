@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gpen_common.geometry import DegenerateLandmarks, invert, scale_of, shrunk, similarity, transform, warp
+from gpen_common.geometry import DegenerateLandmarks, invert, scale_of, shrink, similarity, transform, warp
 from gpen_common.types import Matrix
 
 FIVE = np.array([[38, 52], [74, 51], [56, 72], [42, 92], [71, 92]], np.float32)
@@ -33,14 +33,14 @@ def spread(points: np.ndarray) -> float:
 
 
 @given(MOTIONS, POINTS)
-def test_a_known_similarity_is_recovered(matrix, points):
+def test_fits_a_known_similarity(matrix, points):
     assume(spread(points) > 1)
     target = points.astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
     np.testing.assert_allclose(similarity(points, target), matrix, rtol=1e-5, atol=1e-5)
 
 
 @given(POINTS, POINTS)
-def test_a_fit_turns_scales_and_shifts_but_never_mirrors_or_shears(source, target):
+def test_a_fit_neither_mirrors_nor_shears(source, target):
     assume(spread(source) > 1)
     try:
         (a, b, _), (c, d, _) = similarity(source, target)
@@ -67,7 +67,7 @@ def test_no_other_similarity_fits_better(source, target, angle, scale, shift):
 
 
 @given(MOTIONS, POINTS)
-def test_a_transform_is_undone_by_its_inverse(matrix, points):
+def test_the_inverse_undoes_a_transform(matrix, points):
     there_and_back = invert(matrix) @ np.vstack([matrix, [0, 0, 1]])
     np.testing.assert_allclose(there_and_back, [[1, 0, 0], [0, 1, 0]], atol=1e-6)
     # float32 holds a coordinate of 85,000 px to 0.004 px, which shrinking by 20 enlarges.
@@ -77,7 +77,7 @@ def test_a_transform_is_undone_by_its_inverse(matrix, points):
 
 
 @given(MOTIONS)
-def test_points_keep_their_shape_and_become_float32(matrix):
+def test_transformed_points_keep_their_shape_and_are_float32(matrix):
     faces = np.stack([FIVE, FIVE + 1])
     moved = transform(matrix, faces)
     assert (moved.shape, moved.dtype) == ((2, 5, 2), np.float32)
@@ -85,7 +85,7 @@ def test_points_keep_their_shape_and_become_float32(matrix):
 
 
 @given(ANGLES, SCALES, SHIFTS)
-def test_the_scale_of_a_transform_is_read_back(angle, scale, shift):
+def test_reads_the_scale_of_a_transform(angle, scale, shift):
     assert scale_of(motion(angle, scale, shift)) == pytest.approx(scale)
 
 
@@ -102,23 +102,22 @@ def test_the_scale_of_a_transform_is_read_back(angle, scale, shift):
     ],
     ids=["zero", "same", "nearly the same", "one", "NaN", "infinite", "beyond any picture"],
 )
-def test_points_without_an_orientation_are_refused(points):
+def test_rejects_points_without_an_orientation(points):
     with pytest.raises(DegenerateLandmarks), np.errstate(invalid="ignore"):
         similarity(points, FIVE[: len(points)])
     with pytest.raises(DegenerateLandmarks):
         similarity(FIVE[: len(points)], points)
 
 
-def test_points_that_only_a_mirror_could_fit_are_refused():
-    """The best turn of a mirrored square shrinks it to a point, and nothing maps back from that."""
+def test_rejects_points_that_only_a_mirror_fits():
+    """The best rotation of a mirrored square shrinks it to a point, which has no inverse."""
     square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
     with pytest.raises(DegenerateLandmarks):
         similarity(square, square[:, ::-1] * [1, 1])
 
 
 @given(hnp.arrays(np.float32, (5, 2), elements=st.floats(allow_nan=True, allow_infinity=True, width=32)))
-def test_any_landmarks_give_a_picture_or_are_refused(landmarks):
-    """What a stranger sends as landmarks never breaks the warp."""
+def test_any_landmarks_give_a_picture_or_degenerate_landmarks(landmarks):
     picture = np.full((20, 30, 3), 7, np.uint8)
     try:
         matrix = similarity(landmarks, FIVE)
@@ -129,15 +128,13 @@ def test_any_landmarks_give_a_picture_or_are_refused(landmarks):
 
 
 @given(PICTURES)
-def test_warping_by_nothing_changes_nothing(picture):
+def test_the_identity_changes_nothing(picture):
     height, width = picture.shape[:2]
     np.testing.assert_array_equal(warp(picture, np.eye(2, 3), (width, height)), picture, strict=True)
 
 
 @given(PICTURES, st.integers(-30, 30), st.integers(-30, 30), st.integers(1, 20), st.integers(1, 20))
-def test_a_shift_by_whole_pixels_is_exact_and_mirrors_the_picture_beyond_its_edge(
-    picture, x, y, width, height
-):
+def test_a_shift_by_whole_pixels_is_exact_and_mirrors_at_the_edge(picture, x, y, width, height):
     shift = np.array([[1, 0, x], [0, 1, y]], np.float64)
     columns = [cv2.borderInterpolate(i - x, picture.shape[1], cv2.BORDER_REFLECT_101) for i in range(width)]
     rows = [cv2.borderInterpolate(i - y, picture.shape[0], cv2.BORDER_REFLECT_101) for i in range(height)]
@@ -146,7 +143,7 @@ def test_a_shift_by_whole_pixels_is_exact_and_mirrors_the_picture_beyond_its_edg
     )
 
 
-def test_beyond_the_edge_may_be_black():
+def test_a_constant_border_is_black():
     picture = np.full((4, 4, 3), 255, np.uint8)
     shifted = warp(picture, np.array([[1.0, 0, 2], [0, 1, 0]]), (4, 4), border=cv2.BORDER_CONSTANT)
     assert shifted[0, :, 0].tolist() == [0, 0, 255, 255]
@@ -154,7 +151,7 @@ def test_beyond_the_edge_may_be_black():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("channels", [(), (3,)])
-def test_type_and_channels_are_kept(dtype, channels):
+def test_keeps_type_and_channels(dtype, channels):
     picture = np.zeros((30, 40, *channels), dtype)
     for scale in (0.3, 1.0, 2.0):
         warped = warp(picture, motion(0.1, scale, (1, 2)), (17, 11))
@@ -164,7 +161,7 @@ def test_type_and_channels_are_kept(dtype, channels):
 @pytest.mark.parametrize("scale", [1 / 2, 1 / 4, 1 / 8])
 @pytest.mark.parametrize("angle", [0.0, 0.3, np.pi / 4])
 def test_shrinking_does_not_alias(scale, angle):
-    """A checkerboard of single pixels is grey from afar; to sample it would show waves or stripes."""
+    """A checkerboard of single pixels must become grey; plain sampling gives waves or stripes."""
     board = (np.indices((256, 256)).sum(0) % 2 * 255).astype(np.uint8)
     size = int(256 * scale)
     centre = np.array([127.5, 127.5])
@@ -175,8 +172,8 @@ def test_shrinking_does_not_alias(scale, angle):
 
 
 @pytest.mark.parametrize("scale", [0.11, 0.3, 0.5, 0.77, 1.0, 1.6])
-def test_shrinking_and_enlarging_keep_every_place(scale):
-    """A ramp tells where each pixel came from: half a pixel of shift would show."""
+def test_shrinking_and_enlarging_shift_nothing(scale):
+    """On a ramp, a shift by half a pixel is visible."""
     ramp = np.add.outer(np.arange(400, dtype=np.float32), 2 * np.arange(300, dtype=np.float32))
     matrix = motion(0.2, scale, (0, 0))
     matrix[:, 2] = 9.5 - matrix[:, :2] @ (150, 200)
@@ -192,7 +189,7 @@ def test_shrinking_and_enlarging_keep_every_place(scale):
     assert abs(off.mean()) < 0.01
 
 
-def test_a_warp_there_and_back_restores_a_smooth_picture():
+def test_a_warp_and_its_inverse_restore_a_smooth_picture():
     smooth = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8), (0, 0), 5)
     matrix = motion(0.4, 1.5, (40, 20))
     back = warp(warp(smooth, matrix, (240, 240)), invert(matrix), (120, 90))
@@ -209,8 +206,8 @@ def alignment() -> dict:
     return json.loads((Path(shared) / "golden" / "alignment.json").read_text())
 
 
-def test_faces_are_aligned_as_gpen_aligns_them(alignment):
-    """The original's matrix for each recorded face, to a millionth."""
+def test_aligns_faces_like_gpen(alignment):
+    """Equals GPEN's own matrix for each recorded face to 1e-6."""
     assert alignment["cases"]
     for case in alignment["cases"]:
         template = np.array(alignment["templates"][str(case["size"])])
@@ -227,11 +224,11 @@ def test_faces_are_aligned_as_gpen_aligns_them(alignment):
     st.floats(0.2, 0.8),
     st.floats(0.2, 0.8),
 )
-def test_what_is_shrunk_lies_where_its_matrix_says(width, height, scale, x, y):
+def test_the_matrix_of_a_shrunken_picture_maps_its_points_back(width, height, scale, x, y):
     image = np.zeros((height, width), np.uint8)
     at = round(x * width), round(y * height)
     cv2.circle(image, at, 20, 255, cv2.FILLED)
-    small, back = shrunk(image, (round(width * scale), round(height * scale)))
+    small, back = shrink(image, (round(width * scale), round(height * scale)))
     assert small.shape == (round(height * scale), round(width * scale))
     rows, columns = np.indices(small.shape)
     weight = small / small.sum()

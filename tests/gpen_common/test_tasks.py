@@ -1,53 +1,55 @@
-"""Which model a task gets."""
+"""run_all runs coroutines together; the first failure cancels the rest."""
+
+import asyncio
 
 import pytest
 
-from gateway.errors import InvalidParameters, UnknownModel
-from gateway.upstream.models import Models
-from gpen_common.types import ModelInfo
+from gpen_common.tasks import run_all
 
 pytestmark = pytest.mark.anyio
 
 
-class Client:
-    """A backend with these models."""
+async def test_returns_results_in_the_order_of_the_work():
+    async def after(steps):
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        return steps
 
-    def __init__(self, *models):
-        self.known = list(models)
-
-    async def models(self, names):
-        return [model for model in self.known if model.name in names]
-
-
-RESTORER = ModelInfo("gpen-bfr-256", True, "torch", 256, default=True)
-COLORIZER = ModelInfo("gpen-colorization-1024", True, "torch", 1024, task="colorize")
+    assert await run_all(after(steps) for steps in (3, 1, 2)) == [3, 1, 2]
 
 
-def models(*known):
-    return Models(Client(*known), "gpen-bfr-512")
+async def test_a_failure_cancels_the_rest_and_is_raised_by_itself():
+    async def fail():
+        await asyncio.sleep(0)
+        raise ZeroDivisionError
+
+    async def wait():
+        try:
+            await asyncio.sleep(20)
+        finally:
+            ended.set()
+
+    ended = asyncio.Event()
+    with pytest.raises(ZeroDivisionError):
+        await run_all([wait(), fail()])
+    assert ended.is_set()
 
 
-async def test_the_task_finds_its_model():
-    here = models(COLORIZER, RESTORER)
-    assert await here.choose(None, "colorize") == COLORIZER
-    assert await here.choose("gpen-colorization-1024", "colorize") == COLORIZER
-    assert await here.choose(None) == RESTORER
+async def test_cancelling_the_caller_cancels_the_work():
+    async def wait():
+        try:
+            await asyncio.sleep(20)
+        finally:
+            ended.set()
+
+    ended = asyncio.Event()
+    task = asyncio.create_task(run_all([wait()]))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
 
 
-async def test_a_task_without_its_checkpoint_is_refused_by_the_checkpoints_name():
-    with pytest.raises(
-        UnknownModel, match="cannot inpaint: it needs checkpoint gpen-inpainting-1024"
-    ) as refused:
-        await models(RESTORER, COLORIZER).choose(None, "inpaint")
-    assert refused.value.status == 422
-
-
-async def test_model_and_task_must_go_together():
-    for name, task in (("gpen-bfr-256", "colorize"), ("gpen-colorization-1024", "restore")):
-        with pytest.raises(InvalidParameters, match="leave `model` out"):
-            await models(RESTORER, COLORIZER).choose(name, task)
-
-
-async def test_a_model_for_another_task_is_never_the_default():
-    assert await models(COLORIZER, RESTORER).default() == RESTORER
-    assert await models(COLORIZER).default() is None
+async def test_no_work_has_no_results():
+    assert await run_all([]) == []

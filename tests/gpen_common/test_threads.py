@@ -1,4 +1,4 @@
-"""Pixel work runs on threads of our own, and what nobody waits for any more is not begun."""
+"""Pixel work runs on a bounded thread pool; queued work of cancelled callers does not start."""
 
 import asyncio
 import contextvars
@@ -11,7 +11,7 @@ from gpen_common.threads import Threads
 pytestmark = pytest.mark.anyio
 
 
-async def test_results_and_errors_come_back():
+async def test_returns_results_and_raises_errors():
     threads = Threads(1)
     assert await threads.run(pow, 2, exp=5) == 32
     with pytest.raises(ZeroDivisionError):
@@ -19,7 +19,7 @@ async def test_results_and_errors_come_back():
     threads.close()
 
 
-async def test_work_runs_beside_the_event_loop():
+async def test_work_does_not_block_the_event_loop():
     threads = Threads(1)
     may_go_on = threading.Event()
     working = asyncio.create_task(threads.run(may_go_on.wait, 60))
@@ -30,7 +30,7 @@ async def test_work_runs_beside_the_event_loop():
     threads.close()
 
 
-async def test_no_more_threads_run_than_there_are_workers():
+async def test_runs_at_most_as_many_threads_as_workers():
     threads = Threads(2)
     running, most, lock = 0, 0, threading.Lock()
     both = threading.Barrier(2)
@@ -49,7 +49,7 @@ async def test_no_more_threads_run_than_there_are_workers():
     threads.close()
 
 
-async def test_who_gives_up_leaves_the_queue():
+async def test_a_cancelled_caller_leaves_the_queue():
     threads = Threads(1)
     begun, may_go_on, ran = threading.Event(), threading.Event(), []
 
@@ -71,7 +71,7 @@ async def test_who_gives_up_leaves_the_queue():
     threads.close()
 
 
-async def test_closing_waits_for_what_runs_and_drops_what_does_not():
+async def test_closing_waits_for_running_work_and_drops_queued_work():
     threads = Threads(1)
     begun, may_go_on, done = threading.Event(), threading.Event(), []
 
@@ -91,15 +91,15 @@ async def test_closing_waits_for_what_runs_and_drops_what_does_not():
     assert done == ["first"]
 
 
-async def test_who_gives_up_is_held_until_the_thread_has_ended():
-    """Whatever the caller holds is in use that long, however often it is cancelled."""
+async def test_a_caller_of_running_work_is_cancelled_when_the_thread_has_ended():
+    """The thread uses what the caller holds until then, however often the caller is cancelled."""
     threads = Threads(1)
     begun, may_go_on = threading.Event(), threading.Event()
 
     def work() -> None:
         begun.set()
         may_go_on.wait(60)
-        raise ZeroDivisionError("nobody is told any more")
+        raise ZeroDivisionError("the caller has left")
 
     caller = asyncio.create_task(threads.run(work))
     await asyncio.to_thread(begun.wait, 60)
@@ -113,8 +113,8 @@ async def test_who_gives_up_is_held_until_the_thread_has_ended():
     threads.close()
 
 
-async def test_work_knows_whose_request_it_is_for():
-    variable = contextvars.ContextVar("variable", default="nobody's")
+async def test_work_has_the_context_variables_of_its_caller():
+    variable = contextvars.ContextVar("variable", default="none")
     threads = Threads(1)
 
     async def one(name: str) -> str:
@@ -122,5 +122,5 @@ async def test_work_knows_whose_request_it_is_for():
         return await threads.run(variable.get)
 
     assert await asyncio.gather(one("mine"), one("yours")) == ["mine", "yours"]
-    assert await threads.run(variable.get) == "nobody's"
+    assert await threads.run(variable.get) == "none"
     threads.close()

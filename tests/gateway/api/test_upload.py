@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from gateway.api.upload import Upload, read_upload
 from gateway.errors import GatewayError, InvalidParameters, MalformedRequest, MissingPicture
-from gpen_common.pieces import LARGE
+from gpen_common.threads import LARGE
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from gpen_client.wire.messages import InferResponse, Tensor, decode_request, encode_response, header_length
+from gpen_client.wire.messages import (
+    InferResponse,
+    Tensor,
+    decode_request,
+    encode_response,
+    read_header_length,
+)
 
 Listening = Callable[[ASGIApp], AbstractAsyncContextManager[str]]
 
@@ -69,7 +75,7 @@ class HeldBackend:
         )
 
     async def _infer(self, request: Request) -> Response:
-        asked = decode_request([await request.body()], header_length(request.headers))
+        asked = decode_request(await request.body(), read_header_length(request.headers))
         self.timeouts_ms.append(asked.parameters["timeout_ms"])
         self.entered += 1
         self.running += 1
@@ -86,7 +92,7 @@ class HeldBackend:
         told = {"engine": "held", "model": "gpen-bfr-512"}
         answer = InferResponse("", [Tensor("image", asked.tensor("image"))], told, asked.id)
         headers, body = encode_response(answer, binary=True)
-        return Response(b"".join(body), headers=headers)
+        return Response(body, headers=headers)
 
 
 @pytest.fixture

@@ -170,7 +170,7 @@ def answering(status: int, headers: dict[str, str] | None = None, body: bytes = 
 async def wrong_size(_: httpx.Request) -> httpx.Response:
     pixels = Tensor("image", np.zeros((1, 8, 8, 3), np.uint8))
     headers, body = encode_response(InferResponse("gpen-bfr-512", [pixels]), binary=True)
-    return httpx.Response(200, headers=headers, content=b"".join(body))
+    return httpx.Response(200, headers=headers, content=body)
 
 
 async def refuses(request: httpx.Request) -> httpx.Response:

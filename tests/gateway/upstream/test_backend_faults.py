@@ -21,7 +21,7 @@ from gpen_client.wire.messages import (
     Tensor,
     decode_request,
     encode_response,
-    header_length,
+    read_header_length,
 )
 from gpen_common.types import Pixels
 
@@ -50,7 +50,7 @@ class Call:
         told = {"engine": "echo", "model": MODEL, **parameters}
         tensor = Tensor("image", self.image if image is None else image)
         headers, body = encode_response(InferResponse(MODEL, [tensor], told, id or self.request.id), True)
-        self.reply(200, headers, b"".join(body))
+        self.reply(200, headers, body)
 
     def reply(self, status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> None:
         lines = [f"{name}: {value}" for name, value in (headers or {}).items()]
@@ -125,7 +125,7 @@ class FaultServer:
         if self.slams:
             raise ConnectionError
         path = head[0].split(" ")[1]
-        call = Call(decode_request([body], header_length(headers)) if body else InferRequest([]), writer)
+        call = Call(decode_request(body, read_header_length(headers)) if body else InferRequest([]), writer)
         if path.endswith("/infer"):
             self.restorations += 1
             await self.fault(call)

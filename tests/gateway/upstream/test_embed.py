@@ -47,7 +47,7 @@ async def test_a_defect_of_the_embedded_backend_is_a_502_as_over_a_socket(
     def broken(*_):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(Service, "admitted", broken)
+    monkeypatch.setattr(Service, "admit", broken)
     async with serving() as client:
         answer = await client.post("/v1/enhance", content=portrait_jpeg)
     assert (answer.status_code, answer.json()["type"]) == (502, "backend-broken")

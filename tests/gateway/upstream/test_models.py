@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from gateway.errors import BackendAway, NotReady, UnknownModel
+from gateway.errors import BackendAway, InvalidParameters, NotReady, UnknownModel
 from gateway.upstream.models import Models
 from gpen_client.client import GpenClient
+from gpen_common.types import ModelInfo
 
 pytestmark = pytest.mark.anyio
 
@@ -105,3 +106,49 @@ async def test_a_model_that_is_loading_is_not_remembered_as_such():
     assert not (await models.default()).ready
     backend.not_ready.clear()
     assert (await models.default()).ready
+
+
+class DescribedModels:
+    """A client of a backend with these models."""
+
+    def __init__(self, *models):
+        self.known = list(models)
+
+    async def models(self, names):
+        return [model for model in self.known if model.name in names]
+
+
+RESTORER = ModelInfo("gpen-bfr-256", True, "torch", 256, default=True)
+COLORIZER = ModelInfo("gpen-colorization-1024", True, "torch", 1024, task="colorize")
+
+
+def models_of(*known):
+    return Models(DescribedModels(*known), "gpen-bfr-512")
+
+
+async def test_chooses_the_model_of_the_task():
+    here = models_of(COLORIZER, RESTORER)
+    assert await here.choose(None, "colorize") == COLORIZER
+    assert await here.choose("gpen-colorization-1024", "colorize") == COLORIZER
+    assert await here.choose(None) == RESTORER
+
+
+async def test_a_task_without_its_checkpoint_is_an_error_that_names_it():
+    with pytest.raises(
+        UnknownModel, match="cannot inpaint: it needs checkpoint gpen-inpainting-1024"
+    ) as refused:
+        await models_of(RESTORER, COLORIZER).choose(None, "inpaint")
+    assert refused.value.status == 422
+
+
+@pytest.mark.parametrize(
+    ("name", "task"), [("gpen-bfr-256", "colorize"), ("gpen-colorization-1024", "restore")]
+)
+async def test_rejects_a_model_for_another_task(name, task):
+    with pytest.raises(InvalidParameters, match="leave `model` out"):
+        await models_of(RESTORER, COLORIZER).choose(name, task)
+
+
+async def test_a_model_for_another_task_is_never_the_default():
+    assert await models_of(COLORIZER, RESTORER).default() == RESTORER
+    assert await models_of(COLORIZER).default() is None

@@ -1,4 +1,4 @@
-"""What a backend's log tells of its requests."""
+"""The access log has one line for each request, except probes that succeed."""
 
 import logging
 
@@ -23,8 +23,8 @@ async def fail(_: Request) -> Response:
 
 
 @pytest.fixture
-async def told(caplog):
-    """Sends one request; gives the lines it made."""
+async def log_of(caplog):
+    """Send one request; returns its lines."""
     paths = ("/v2/health/ready", "/metrics", "/v2/models/{name}/infer")
     app = Starlette(routes=[*(Route(path, answer) for path in paths), Route("/fail", fail)])
     transport = httpx.ASGITransport(AccessLog(app), raise_app_exceptions=False)
@@ -43,24 +43,24 @@ async def told(caplog):
         yield send
 
 
-async def test_a_request_is_one_line_with_its_time(told):
-    (line,) = await told("/v2/models/m/infer?secret=1")
+async def test_a_request_is_one_line_with_its_time(log_of):
+    (line,) = await log_of("/v2/models/m/infer?secret=1")
     assert line.startswith("GET /v2/models/m/infer 200 ")
     assert line.endswith(" ms")
 
 
-async def test_only_probes_that_fail_are_told(told):
-    assert await told("/v2/health/ready") == []
-    assert await told("/metrics") == []
-    (line,) = await told("/v2/health/ready?status=503")
+async def test_logs_only_probes_that_fail(log_of):
+    assert await log_of("/v2/health/ready") == []
+    assert await log_of("/metrics") == []
+    (line,) = await log_of("/v2/health/ready?status=503")
     assert " 503 " in line
 
 
-async def test_a_defect_is_told(told):
-    (line,) = await told("/fail")
+async def test_logs_a_defect_as_500(log_of):
+    (line,) = await log_of("/fail")
     assert line.startswith("GET /fail 500 ")
 
 
-async def test_a_path_cannot_start_a_line_of_its_own(told):
-    (line,) = await told("/x%0aINFO%20all%20is%20well")
+async def test_a_path_cannot_inject_a_line(log_of):
+    (line,) = await log_of("/x%0aINFO%20all%20is%20well")
     assert line.startswith("GET /x%0AINFO%20all%20is%20well 404 ")

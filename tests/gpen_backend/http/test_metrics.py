@@ -1,4 +1,4 @@
-"""What a backend tells Prometheus."""
+"""Metrics of a backend."""
 
 import httpx
 import numpy as np
@@ -13,13 +13,8 @@ from gpen_common.types import RestoreParams
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-async def told(http: httpx.AsyncClient) -> dict[str, dict[tuple[str, ...], float]]:
-    """Values by metric and label values."""
+async def scrape(http: httpx.AsyncClient) -> dict[str, dict[tuple[str, ...], float]]:
+    """Return values by metric and label values."""
     answer = await http.get("http://backend/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     found: dict[str, dict[tuple[str, ...], float]] = {}
@@ -31,7 +26,7 @@ async def told(http: httpx.AsyncClient) -> dict[str, dict[tuple[str, ...], float
     return found
 
 
-async def test_restorations_refusals_queue_and_models_are_told(tmp_path):
+async def test_reports_restorations_errors_queue_and_models(tmp_path):
     settings = BackendSettings(engine="classical", models_dir=tmp_path)
     app = create_app(settings)
     face = np.float32([[[26, 31], [38, 31], [32, 38], [27, 46], [37, 46]]])
@@ -44,9 +39,9 @@ async def test_restorations_refusals_queue_and_models_are_told(tmp_path):
         picture = np.full((64, 64, 3), 128, np.uint8)
         for _ in range(2):
             await client.restore(picture, face, RestoreParams(), model="gpen-bfr-512", timeout_s=20)
-        await http.get("http://backend/v2/models/nobody's")
+        await http.get("http://backend/v2/models/unknown")
         await http.get("http://backend/any/where")
-        metrics = await told(http)
+        metrics = await scrape(http)
     assert metrics["gpen_backend_requests_total"] == {
         ("/v2/models/{model}/infer", "200"): 2,
         ("/v2/models/{model}", "404"): 1,

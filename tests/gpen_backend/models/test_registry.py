@@ -23,11 +23,6 @@ PHOTO = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
 PTH = "GPEN-BFR-512.pth"
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 class Backend:
     """A running backend and a client of it."""
 

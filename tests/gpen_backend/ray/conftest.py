@@ -1,4 +1,4 @@
-"""A Ray of its own, started and deployed to by the commands that docs/deployment.md has."""
+"""A Ray cluster for these tests, started and deployed to with the commands of docs/deployment.md."""
 
 import json
 import os
@@ -18,20 +18,20 @@ import pytest
 import yaml
 
 DEPLOY = Path(__file__).parents[3] / "deploy" / "ray"
-# Ray counts them and does not look whether they are there.
+# Ray does not check whether they exist.
 CPUS, GPUS = 8, 1
 
 
 @pytest.fixture(scope="session")
 def python_with_ray(python_with: Callable[..., Path]) -> Path:
-    """An interpreter with the manifest's Ray; all else comes from that of the tests."""
+    """An interpreter with the manifest's Ray and the tests' other packages."""
     version = re.search(r'rayVersion: "(.+)"', (DEPLOY / "rayservice.yaml").read_text())[1]
     return python_with(f"ray[serve]=={version}", ours=True)
 
 
 @dataclass
 class Cluster:
-    """One Ray, and what is deployed on it."""
+    """A Ray cluster and its deployment."""
 
     python: Path
     folder: Path
@@ -46,13 +46,13 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """Where the backend answers."""
+        """The backend's URL."""
         return f"http://127.0.0.1:{self.ports['serve']}"
 
     def deploy(self, env: dict[str, str] | None = None, running: int | None = None, **args: float) -> None:
-        """`serve deploy` deploy/ray/serve.yaml with other `args` and settings, and wait for its replicas.
+        """Deploy deploy/ray/serve.yaml with other `args` and settings, and wait for its replicas.
 
-        running: how many; min_replicas where None. What was deployed before is gone, if it was another.
+        running: number of replicas to wait for; min_replicas if None. A different deployment is replaced.
         """
         config = yaml.safe_load((DEPLOY / "serve.yaml").read_text())
         config["http_options"] = {"host": "127.0.0.1", "port": self.ports["serve"]}
@@ -74,36 +74,36 @@ class Cluster:
         self.until(lambda: len(self.replicas()) == expected and (not expected or self._answers()), 60)
 
     def replicas(self) -> set[int]:
-        """The processes of the replicas that run."""
+        """Return the process ids of running replicas."""
         return {one["pid"] for one in self.all_replicas() if one["state"] == "RUNNING"}
 
     def all_replicas(self) -> list[dict[str, Any]]:
-        """What Ray tells of each replica, those that wait for a place included."""
-        told = httpx.get(self._api("serve/applications/"), timeout=30).json()
-        return told["applications"]["gpen"]["deployments"].get("gpen-backend", {}).get("replicas", [])
+        """Return Ray's description of each replica, including those that wait for resources."""
+        state = httpx.get(self._api("serve/applications/"), timeout=30).json()
+        return state["applications"]["gpen"]["deployments"].get("gpen-backend", {}).get("replicas", [])
 
     def processes(self) -> list[psutil.Process]:
-        """All that belongs to this Ray."""
+        """Return all processes of this cluster."""
         if self.process is None:
             return []
         return [self.process, *self.process.children(recursive=True)]
 
     def stored_bytes(self) -> int:
-        """How much was ever written to the shared memory of Ray's object store; a second old."""
+        """Return the bytes ever written to Ray's object store, up to a second ago."""
         (log,) = self.folder.glob("session_2*/logs/raylet.out")
-        told = re.findall(r"num bytes created total: (\d+)", log.read_text(errors="replace"))
-        return int(told[-1])
+        totals = re.findall(r"num bytes created total: (\d+)", log.read_text(errors="replace"))
+        return int(totals[-1])
 
     def until(self, condition: Callable[[], bool], most_s: float) -> None:
-        """Waits for it, or fails with what Ray says of itself."""
+        """Wait until `condition` holds; fail with Ray's state and logs after `most_s` seconds."""
         deadline = time.monotonic() + most_s
         while not self._holds(condition):
             if time.monotonic() > deadline:
-                pytest.fail(self._told() + self._logs())
+                pytest.fail(self._state() + self._logs())
             time.sleep(0.2)
 
     def start(self) -> None:
-        """`ray start`, in the foreground."""
+        """Run `ray start` in the foreground."""
         command = [self.python.with_name("ray"), "start", "--head", "--block", "--disable-usage-stats"]
         options = {
             "port": 0,
@@ -126,7 +126,7 @@ class Cluster:
         self.until(lambda: httpx.get(self._api("version")).is_success, 60)
 
     def stop(self) -> None:
-        """Ends all its processes, and none of another Ray's."""
+        """End the processes of this cluster only."""
         ending = self.processes()
         for process in ending:
             process.kill()
@@ -148,7 +148,7 @@ class Cluster:
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(self.ports["metrics"]),
             "RAY_SERVE_HAPROXY_STATS_PORT": str(self.ports["stats"]),
             "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(self.ports["fallback"]),
-            # What takes tens of seconds by default, so that load spreads and numbers mean something.
+            # Shorter than the default tens of seconds.
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
             "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
             "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
@@ -162,8 +162,8 @@ class Cluster:
     def _api(self, path: str) -> str:
         return f"http://127.0.0.1:{self.ports['dashboard']}/api/{path}"
 
-    def _told(self) -> str:
-        """What Ray says of itself."""
+    def _state(self) -> str:
+        """Return Ray's own description of its state."""
         try:
             return httpx.get(self._api("serve/applications/")).text
         except httpx.HTTPError as error:
@@ -174,7 +174,7 @@ class Cluster:
 
     def _holds(self, condition: Callable[[], bool]) -> bool:
         assert self.process is not None
-        # A zombie still runs, for psutil.
+        # psutil counts a zombie as running.
         assert self.process.poll() is None, self._logs()
         try:
             return condition()
@@ -190,9 +190,9 @@ class Cluster:
 def cluster(
     request: pytest.FixtureRequest, python_with_ray: Path, free_ports: Callable[[int], list[int]]
 ) -> Iterator[Cluster]:
-    """A Ray with its own proxy, and one with HAProxy in its place."""
+    """A Ray cluster with its own proxy, and one with HAProxy."""
     names = ("serve", "dashboard", "client", "metrics", "stats", "fallback")
-    # Sockets' names are short: a folder of pytest's own is too deep for Ray's.
+    # Names of sockets are limited in length; pytest's folders are too deep.
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
     cluster = Cluster(
         python_with_ray, folder, request.param, dict(zip(names, free_ports(len(names)), strict=True))
@@ -207,11 +207,6 @@ def cluster(
 
 @pytest.fixture
 def two_replicas(cluster: Cluster) -> Cluster:
-    """As many as there are, of which each takes four requests."""
+    """A cluster with two replicas, each with room for four requests."""
     cluster.deploy(min_replicas=2, max_replicas=2, env={"GPEN_BACKEND_MAX_QUEUE": "4"})
     return cluster
-
-
-@pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"

@@ -1,4 +1,4 @@
-"""What deploy/ray gives to Ray Serve fits Ray's own schema and our arguments."""
+"""The files in deploy/ray fit Ray Serve's schema and the arguments of `build`."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from gpen_backend.settings import BackendSettings
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 DEPLOY = Path(__file__).parents[3] / "deploy" / "ray"
-# Ray passes over keys that it does not know, so that what it understood is compared with what was given.
+# Ray ignores unknown keys, so compare what it read with the file.
 CHECK = """
 import json, sys
 from ray.serve.schema import ServeDeploySchema
@@ -37,7 +37,7 @@ def configs() -> dict[str, dict]:
 
 
 @pytest.mark.parametrize("name", configs())
-def test_ray_understands_every_key_and_we_every_argument(python_with_ray, name):
+def test_ray_reads_every_key_and_build_every_argument(python_with_ray, name):
     config = configs()[name]
     done = subprocess.run(
         [python_with_ray, "-c", CHECK], input=json.dumps(config), capture_output=True, text=True, check=False

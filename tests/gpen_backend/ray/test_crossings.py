@@ -1,4 +1,4 @@
-"""How often a picture crosses from one of Ray's processes to another: counted where they read and write."""
+"""How often a picture crosses between Ray's processes, counted by their reads and writes."""
 
 import asyncio
 import re
@@ -34,7 +34,7 @@ OUT = ("write", "writev", "sendto", "sendmsg", "pwrite64")
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """Bytes of one process, as parts of a picture and for one call. spliced: by the kernel, in its stead."""
+    """Bytes of one process, in pictures per call. spliced: moved by the kernel for it."""
 
     name: str
     read: float
@@ -43,8 +43,8 @@ class Moved:
 
 
 @contextmanager
-def traced(processes: list[psutil.Process], folder: Path) -> Iterator[None]:
-    """Writes what the processes read and write to `folder`."""
+def trace(processes: list[psutil.Process], folder: Path) -> Iterator[None]:
+    """Record the processes' reads and writes in `folder` during the block."""
     calls = f"trace={','.join((*IN, *OUT, 'splice'))}"
     tracers = [
         subprocess.Popen(
@@ -60,14 +60,14 @@ def traced(processes: list[psutil.Process], folder: Path) -> Iterator[None]:
     finally:
         for tracer in tracers:
             tracer.send_signal(signal.SIGINT)
-        told = [tracer.communicate()[1] for tracer in tracers]
-    # Another reason is a process that has ended.
-    if any("not permitted" in text for text in told):
-        pytest.skip(f"strace may not trace here: {told[-1][:200]}")
+        errors = [tracer.communicate()[1] for tracer in tracers]
+    # Other errors are of processes that have ended.
+    if any("not permitted" in text for text in errors):
+        pytest.skip(f"strace may not trace here: {errors[-1][:200]}")
 
 
-def moved(process: psutil.Process, folder: Path) -> Moved:
-    """What a process did meanwhile."""
+def count_moved(process: psutil.Process, folder: Path) -> Moved:
+    """Count the bytes that a process moved."""
     bytes_of: Counter[str] = Counter()
     for line in (folder / str(process.pid)).read_text().splitlines():
         if call := re.search(r"^\d+ +(?:<\.\.\. )?(\w+)(?: resumed>|\().* = (\d+)$", line):
@@ -77,10 +77,8 @@ def moved(process: psutil.Process, folder: Path) -> Moved:
     return Moved(" ".join(process.cmdline()), read, written, bytes_of["splice"] / whole)
 
 
-async def test_a_picture_crosses_once_from_ray_to_the_replica_and_its_answer_once_back(
-    two_replicas, tmp_path
-):
-    """With HAProxy the kernel moves it; with Ray's own proxy it goes through shared memory."""
+async def test_a_picture_crosses_once_to_the_replica_and_its_answer_once_back(two_replicas, tmp_path):
+    """HAProxy lets the kernel move it; Ray's own proxy uses shared memory."""
     cluster = two_replicas
 
     async def restore(times: int) -> None:
@@ -92,15 +90,15 @@ async def test_a_picture_crosses_once_from_ray_to_the_replica_and_its_answer_onc
                 assert np.array_equal(answer.pixels, PICTURE)
 
     await restore(4)
-    # HAProxy is begun anew when a replica comes, and the store's number is a second old.
+    # HAProxy restarts when a replica starts, and the store's number is up to a second old.
     await asyncio.sleep(3)
     processes = cluster.processes()
     stored = cluster.stored_bytes()
-    with traced(processes, tmp_path):
+    with trace(processes, tmp_path):
         await restore(CALLS)
         await asyncio.sleep(2)
     stored = (cluster.stored_bytes() - stored) / (CALLS * PICTURE.nbytes)
-    each = [moved(one, tmp_path) for one in processes if one.is_running()]
+    each = [count_moved(one, tmp_path) for one in processes if one.is_running()]
     replicas = [one for one in each if "ServeReplica" in one.name]
     (proxy,) = (
         one for one in each if re.search("bin/haproxy" if cluster.haproxy else "ProxyActor", one.name)
@@ -109,7 +107,7 @@ async def test_a_picture_crosses_once_from_ray_to_the_replica_and_its_answer_onc
     assert all(max(one.read, one.written, one.spliced) < 0.05 for one in others)
     read, written = (sum(getattr(one, way) for one in replicas) for way in ("read", "written"))
     if cluster.haproxy:
-        # From a socket into a pipe and out of it, the picture and the answer; never into its own memory.
+        # Picture and answer each go from a socket into a pipe and out of it, not into HAProxy's memory.
         assert proxy.spliced == pytest.approx(4, abs=0.2)
         assert (proxy.read, proxy.written) == pytest.approx((0, 0), abs=0.2)
         assert (read, written) == pytest.approx((1, 1), abs=0.1)

@@ -1,4 +1,4 @@
-"""The backend on Ray Serve behind a real gateway: the wire, a replica that is killed, full queues."""
+"""The backend on Ray Serve behind a gateway: the protocol, a killed replica, full queues."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ CALLERS, CALLS = 6, 20
 
 @pytest.fixture(scope="module")
 def gateway(cluster, server_process: Callable[..., object]) -> Iterator[Callable[[], httpx.AsyncClient]]:
-    """Makes clients of a gateway as people start it, in front of Ray."""
+    """Returns clients of a gateway process in front of Ray."""
     environment = {
         "GATEWAY_BACKEND_URL": cluster.url,
         "GATEWAY_FACE_FINDER": "haar",
@@ -41,7 +41,7 @@ def noise(number: int, edge: int = 512) -> Pixels:
 
 
 def portrait(astronaut: Pixels, number: int) -> Pixels:
-    """A portrait with a lower edge of a colour of its own."""
+    """Return a portrait whose lower edge has the colour of its number."""
     pixels = astronaut[:400, :400].copy()
     pixels[-20:] = colour(number)
     return pixels
@@ -51,7 +51,7 @@ def colour(number: int) -> tuple[int, int, int]:
     return (number % 6 * 45, number // 6 % 6 * 45, number // 36 * 45)
 
 
-async def test_it_speaks_the_protocol_and_answers_each_with_its_own_picture(two_replicas):
+async def test_answers_each_request_with_its_own_picture(two_replicas):
     async with GpenClient(two_replicas.url) as client:
         assert await client.live()
         assert await client.ready()
@@ -64,10 +64,8 @@ async def test_it_speaks_the_protocol_and_answers_each_with_its_own_picture(two_
         assert np.array_equal(answer.pixels, noise(number))
 
 
-async def test_a_replica_killed_under_load_costs_no_caller_of_the_gateway_an_answer(
-    two_replicas, gateway, astronaut
-):
-    """Each gets its own picture, though the proxy, or HAProxy, breaks off what the killed replica had."""
+async def test_a_replica_killed_under_load_fails_no_request_of_the_gateway(two_replicas, gateway, astronaut):
+    """The proxy breaks off the requests of the killed replica, and the gateway retries them."""
     before = two_replicas.replicas()
     assert len(before) == 2
     refused: Counter[int] = Counter()
@@ -102,10 +100,8 @@ async def test_a_replica_killed_under_load_costs_no_caller_of_the_gateway_an_ans
     await asyncio.to_thread(two_replicas.until, lambda: len(two_replicas.replicas() - {min(before)}) == 2, 90)
 
 
-async def test_full_queues_are_429_to_the_gateway_s_callers_and_no_reason_to_open_its_breaker(
-    two_replicas, gateway, astronaut
-):
-    """Whether a replica refuses them, or Ray, where there are more than it would hand to its replicas."""
+async def test_full_queues_are_429_and_do_not_open_the_breaker(two_replicas, gateway, astronaut):
+    """Whether a replica rejects them, or Ray, which limits what it passes to replicas."""
     full = asyncio.Event()
     over = asyncio.Event()
     ended: Counter[str] = Counter()
@@ -117,7 +113,7 @@ async def test_full_queues_are_429_to_the_gateway_s_callers_and_no_reason_to_ope
                 await client.restore(noise(number), faces, params, model=MODEL, timeout_s=120)
                 ended["restored"] += 1
             except BackendBusy as error:
-                ended["refused by a replica" if "too many" in str(error) else "refused by Ray"] += 1
+                ended["refused by a replica" if "queue is full" in str(error) else "refused by Ray"] += 1
                 ended["refused without a time"] += error.retry_after is None
                 full.set()
                 await asyncio.sleep(0.05)
@@ -145,5 +141,5 @@ async def test_full_queues_are_429_to_the_gateway_s_callers_and_no_reason_to_ope
         assert answer.json()["type"].endswith("backend-busy")
     assert not ended.pop("refused without a time")
     assert {"restored", "refused by a replica"} <= set(ended)
-    # A queue of HAProxy's is the replicas' own: they refuse too fast for it to fill each time.
+    # With HAProxy the replicas answer 429 too fast for its own queue to fill each time.
     assert two_replicas.haproxy or ended["refused by Ray"]

@@ -1,4 +1,4 @@
-"""Replicas that come with load and go without it, and as many on a GPU as it has fractions."""
+"""Replicas scale with the load and share GPUs."""
 
 import asyncio
 
@@ -17,8 +17,8 @@ PICTURE = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
 FACES = np.repeat(np.float32([[[202, 243], [309, 242], [256, 304], [212, 367], [301, 366]]]), 8, 0)
 
 
-async def test_load_starts_replicas_and_the_end_of_it_stops_them(cluster):
-    """One at first, three at most; meanwhile all is answered, or refused with 429 and answered later."""
+async def test_replicas_start_with_load_and_stop_without(cluster):
+    """From one to three and back. All requests are answered, some after a 429."""
     await asyncio.to_thread(
         cluster.deploy,
         min_replicas=1,
@@ -59,8 +59,8 @@ async def test_load_starts_replicas_and_the_end_of_it_stops_them(cluster):
 
 
 @pytest.mark.parametrize("cluster", [True], indirect=True, ids=["haproxy"])
-async def test_a_gpu_takes_four_replicas_of_a_quarter_and_the_others_wait(cluster):
-    """Ray counts GPUs and does not look for them, so that this needs none."""
+async def test_four_replicas_share_a_gpu_and_others_wait(cluster):
+    """Needs no GPU, because Ray does not check whether one exists."""
     await asyncio.to_thread(
         cluster.deploy, min_replicas=6, max_replicas=6, num_cpus=0.1, num_gpus=0.25, running=4
     )
@@ -74,7 +74,7 @@ async def test_a_gpu_takes_four_replicas_of_a_quarter_and_the_others_wait(cluste
 
 @pytest.mark.parametrize("cluster", [True], indirect=True, ids=["haproxy"])
 async def test_a_replica_without_its_checkpoint_gets_no_requests(cluster):
-    """Neither does one that is still loading it: until then it has not started, for all that Ray knows."""
+    """Neither does one that is still loading it: Ray sees both as not started."""
     await asyncio.to_thread(
         cluster.deploy, min_replicas=1, max_replicas=1, running=0, env={"GPEN_BACKEND_ENGINE": "torch"}
     )

@@ -6,7 +6,7 @@ from gpen_backend.scheduling.batch_size import MOST, best_batch
 
 
 class Device:
-    """A device whose clock and memory are told: a run takes `seconds(batch)` and `batch * face_bytes`."""
+    """An engine with its own clock and memory: a run takes `seconds(batch)` and `batch * face_bytes`."""
 
     name, size, together = "device", 4, True
 
@@ -41,7 +41,7 @@ def test_a_batch_grows_while_it_is_faster_per_face():
     assert best(Device(lambda batch: max(8, batch))) == 8
 
 
-def test_where_a_batch_gains_nothing_one_face_is_best():
+def test_one_face_is_best_if_a_batch_gains_nothing():
     assert best(Device(lambda batch: batch)) == 1
 
 
@@ -51,22 +51,22 @@ def test_free_memory_bounds_the_batch_before_it_is_tried():
     assert max(device.batches) == 8
 
 
-def test_out_of_memory_bounds_the_batch_where_the_numbers_did_not_tell():
+def test_out_of_memory_bounds_the_batch_if_the_estimate_was_too_low():
     assert best(Device(lambda _: 1, breaks_at=5)) == 4
 
 
-def test_a_batch_is_never_huge():
+def test_a_batch_has_at_most_64_faces():
     assert best(Device(lambda _: 1, face_bytes=0)) == MOST
 
 
-def test_an_engine_that_runs_faces_one_by_one_is_only_warmed_up():
+def test_an_engine_that_runs_faces_one_by_one_is_run_once():
     device = Device(lambda batch: 1)
     device.together = False
     assert best(device) == 1
     assert device.batches == [1]
 
 
-def test_an_engine_that_cannot_run_one_face_says_so():
+def test_raises_if_a_single_face_fails():
     class Broken(Device):
         def restore(self, faces):
             raise EngineError("broken")
