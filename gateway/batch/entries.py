@@ -8,7 +8,7 @@ from functools import partial
 from gateway.batch.archive import Allowance, Archive
 from gateway.batch.spool import BatchLimits, Spooled, SpooledFile
 from gateway.errors import GatewayError, MissingPicture, TooLarge, UnsupportedPicture
-from gateway.imaging.filenames import is_junk, own_stems, safe_name
+from gateway.imaging.filenames import is_junk, make_unique_stems, safe_name
 
 # Each is an open file.
 _MAX_ARCHIVES = 16
@@ -56,7 +56,9 @@ def entries_of(spooled: Spooled, limits: BatchLimits, closing: ExitStack) -> lis
     names = [safe_name(name) for name, _ in found]
     return [
         Entry(index, name, stem, read)
-        for index, (name, stem, (_, read)) in enumerate(zip(names, own_stems(names), found, strict=True))
+        for index, (name, stem, (_, read)) in enumerate(
+            zip(names, make_unique_stems(names), found, strict=True)
+        )
     ]
 
 

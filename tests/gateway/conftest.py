@@ -15,7 +15,8 @@ import pytest
 
 from gateway.app import create_app
 from gateway.faces import Face, FaceFinder, Pose
-from gateway.imaging.photo import Photo, PixelLimits, decode, encode
+from gateway.imaging.encoder import encode
+from gateway.imaging.photo import Photo, PixelLimits, decode
 from gateway.settings import Settings
 from gpen_client.wire.messages import (
     InferRequest,

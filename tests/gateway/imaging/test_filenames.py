@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.imaging.filenames import format_for, is_junk, own_stems, safe_name, suffix_for
+from gateway.imaging.filenames import choose_format, is_junk, make_unique_stems, safe_name, choose_suffix
 
 
 @given(st.text(st.characters(), max_size=600))
@@ -24,12 +24,12 @@ def test_a_safe_name_stays_below_its_folder_wherever_it_is_unpacked(name):
 
 @given(st.lists(st.sampled_from(["a.jpg", "a.png", "A.png", "a-2.jpg", "a-2-2.gif", "b/a.jpg", "a"])))
 def test_each_stem_is_its_own(names):
-    stems = own_stems(names)
+    stems = make_unique_stems(names)
     assert len({stem.casefold() for stem in stems}) == len(names)
 
 
 def test_the_first_keeps_its_stem():
-    assert own_stems(["x/a.jpg", "x/a.png", "a.png"]) == ["x/a", "x/a-2", "a"]
+    assert make_unique_stems(["x/a.jpg", "x/a.png", "a.png"]) == ["x/a", "x/a-2", "a"]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_everything_else_is_not(name):
     ],
 )
 def test_an_extension_is_kept_where_it_is_right(name, output_format, suffix):
-    assert suffix_for(name, output_format) == suffix
+    assert choose_suffix(name, output_format) == suffix
 
 
 @pytest.mark.parametrize(
@@ -62,4 +62,4 @@ def test_an_extension_is_kept_where_it_is_right(name, output_format, suffix):
     [("a.JPG", "jpeg"), ("a.mpo", "jpeg"), ("a.webp", "webp"), ("a.tif", "png"), ("a", "png")],
 )
 def test_a_picture_keeps_its_encoding_where_it_can_be_written(name, output_format):
-    assert format_for(name) == output_format
+    assert choose_format(name) == output_format

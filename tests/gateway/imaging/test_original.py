@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms
 
-from gateway.imaging.original import Original, encode_photo, is_srgb
+from gateway.imaging.colour import is_srgb
+from gateway.imaging.encoder import encode_photo
+from gateway.imaging.original import Original
 from gateway.imaging.photo import PixelLimits, decode
 from gpen_common.geometry import enlarge
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from gateway.cache import Cache, Entry, MemoryStore, cache_key, key
 from gateway.faces import Pose
-from gateway.imaging.photo import PixelLimits, decode, encode
+from gateway.imaging.encoder import encode
+from gateway.imaging.photo import PixelLimits, decode
 from gateway.params import EnhanceParams, PreprocessParams
 from gateway.pipeline.caching import CachedEnhancer
 from gateway.pipeline.result import Enhanced

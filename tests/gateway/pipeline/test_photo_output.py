@@ -14,7 +14,8 @@ from PIL import ExifTags, Image
 
 from gateway.faces import Face
 from gateway.faces.yunet import YunetFinder
-from gateway.imaging.photo import PixelLimits, decode, encode
+from gateway.imaging.encoder import encode
+from gateway.imaging.photo import PixelLimits, decode
 from gateway.settings import LimitSettings, Settings
 from gateway.standardise.window import window_box
 

@@ -5,7 +5,7 @@ import sys
 import cv2
 import pytest
 
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 from gateway.settings import Settings, UpstreamSettings
 from gateway.upstream.embed import EMBEDDED_URL, embedded_backend
 from gpen_backend.scheduling.service import Service
