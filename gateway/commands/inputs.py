@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.imaging.encoder import OutputFormat
-from gateway.imaging.filenames import READABLE_SUFFIXES, choose_format, is_junk, choose_suffix
+from gateway.imaging.filenames import READABLE_SUFFIXES, choose_format, choose_suffix, is_system_file
 
 
 class NothingFound(Exception):
@@ -108,7 +108,7 @@ def _below(folder: Path, prefix: Path, out: Path) -> Iterator[Found]:
 
 def _is_picture(file: Path) -> bool:
     hidden = file.name.startswith(".")
-    return file.suffix.lower() in READABLE_SUFFIXES and not hidden and not is_junk(str(file))
+    return file.suffix.lower() in READABLE_SUFFIXES and not hidden and not is_system_file(str(file))
 
 
 def _inside(file: Path, out: Path) -> bool:

@@ -34,7 +34,7 @@ _MAX_PARTS = 32
 _NAMELESS = "picture"
 
 
-def is_junk(name: str) -> bool:
+def is_system_file(name: str) -> bool:
     """Whether an operating system, not the user, created the file with this path."""
     parts = [part.lower() for part in name.replace("\\", "/").split("/") if part]
     if not parts:
@@ -42,7 +42,7 @@ def is_junk(name: str) -> bool:
     return parts[-1] in _JUNK_FILES or parts[-1].startswith("._") or not _JUNK_FOLDERS.isdisjoint(parts[:-1])
 
 
-def safe_name(name: str) -> str:
+def make_safe_name(name: str) -> str:
     """Convert `name` to a relative path with forward slashes that stays below its folder."""
     parts = (_safe_part(part) for part in _DRIVE.sub("", name, count=1).replace("\\", "/").split("/"))
     kept = [part for part in parts if part]
@@ -68,14 +68,14 @@ def make_unique_stems(names: Iterable[str]) -> list[str]:
 
 
 def choose_suffix(name: str, output_format: OutputFormat) -> str:
-    """The extension for a result in `output_format`: that of the input `name` if it fits, else the usual one."""
+    """Return the extension for a result in `output_format`: that of `name` if it fits, else the usual one."""
     suffixes: Sequence[str] = _SUFFIXES[output_format]
     own = PurePosixPath(name).suffix
     return own if own.lower() in suffixes else suffixes[0]
 
 
 def choose_format(name: str) -> OutputFormat:
-    """The default output format for an input of this name: the same format if it can be written, else png."""
+    """Return the default output format for an input called `name`: its own if writable, else png."""
     own = PurePosixPath(name).suffix.lower()
     if own == ".mpo":
         return "jpeg"

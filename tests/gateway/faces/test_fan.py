@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gateway.faces import FinderUnavailable, finder, pose
-from gateway.faces.fan import FanFinder, landmarks5_of
+from gateway.faces.fan import FanFinder, select_landmarks5
 from gateway.faces.yunet import YunetFinder
 from gateway.imaging.photo import Photo
 from gateway.params import PreprocessParams
@@ -52,7 +52,7 @@ def stubbed(monkeypatch, yunet_path):
 def test_five_landmarks_of_sixty_eight():
     numbered = np.stack([np.arange(68), 100 + np.arange(68)], -1).astype(np.float32)
     expected = np.array([38.5, 44.5, 30, 48, 54])
-    np.testing.assert_allclose(landmarks5_of(numbered), np.stack([expected, expected + 100], -1))
+    np.testing.assert_allclose(select_landmarks5(numbered), np.stack([expected, expected + 100], -1))
 
 
 @pytest.mark.parametrize("enlarged", [1, 5])
@@ -62,7 +62,7 @@ def test_points_and_pose_are_told_in_the_photos_pixels(stubbed, yunet_path, astr
     (face,), (box,) = stubbed.find(photo), YunetFinder(yunet_path).find(photo)
     assert max(Stub.asked.shape) <= 1536
     np.testing.assert_allclose(face.bbox, box.bbox, atol=3 * enlarged)
-    np.testing.assert_allclose(face.landmarks5, landmarks5_of(seen_in(face.bbox, 20)), atol=1)
+    np.testing.assert_allclose(face.landmarks5, select_landmarks5(seen_in(face.bbox, 20)), atol=1)
     assert face.pose.yaw == pytest.approx(20, abs=4)
     assert face.score == pytest.approx(box.score, abs=0.05)
 
@@ -72,7 +72,7 @@ def test_faces_keep_their_points_however_they_are_ordered(stubbed, catalog):
     faces = stubbed.find(group)
     assert len(faces) > 20
     for face in faces:
-        np.testing.assert_allclose(face.landmarks5, landmarks5_of(seen_in(face.bbox, 20)), atol=1)
+        np.testing.assert_allclose(face.landmarks5, select_landmarks5(seen_in(face.bbox, 20)), atol=1)
 
 
 def test_a_picture_without_a_face_has_none(stubbed, faceless_picture):
@@ -142,7 +142,7 @@ def test_a_verified_file_is_loaded_and_finds(seeded, astronaut):
 def test_a_damaged_copy_of_a_good_file_is_refused(seeded, seeded_fan, torch_home):
     (torch_home / seeded_fan.name).unlink()
     (torch_home / seeded_fan.name).write_bytes(seeded_fan.read_bytes()[:-1])
-    assert finder.FAN.verified(torch_home) is None
+    assert finder.FAN.find_verified(torch_home) is None
     assert finder.make_finder("auto", seeded).name == "yunet"
 
 

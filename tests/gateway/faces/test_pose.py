@@ -30,7 +30,7 @@ def seen(points, yaw, pitch=0.0, roll=0.0, at=(WIDTH / 2, HEIGHT / 2), distance=
 
 
 def pose_of(points):
-    told = pose.pose_from_5 if len(points) == 5 else pose.pose_from_68
+    told = pose.estimate_pose_from_5 if len(points) == 5 else pose.estimate_pose_from_68
     return told(points, WIDTH, HEIGHT)
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from gateway.faces.weights import WeightsFile, WeightsUnavailable, torch_hub_folder
+from gateway.faces.weights import WeightsFile, WeightsUnavailable, find_torch_hub_folder
 
 CONTENT = bytes(range(256)) * 400
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -207,7 +207,7 @@ def test_a_damaged_file_on_disk_is_not_used_but_replaced(folder, caplog):
     folder.mkdir()
     (folder / "weights.bin").write_bytes(CONTENT[:-1])
     with server(serve_whole) as url:
-        assert file_at(url).verified(folder) is None
+        assert file_at(url).find_verified(folder) is None
         assert "not the published file" in caplog.text
         assert fetch(file_at(url), folder).read_bytes() == CONTENT
 
@@ -224,7 +224,7 @@ def test_a_file_that_cannot_be_read_counts_as_missing(folder):
     folder.mkdir()
     # Readable by its mode, but not at address zero.
     (folder / "weights.bin").symlink_to("/proc/self/mem")
-    assert file_at("http://127.0.0.1:1/").verified(folder) is None
+    assert file_at("http://127.0.0.1:1/").find_verified(folder) is None
 
 
 def test_eight_at_once_all_get_the_file(folder):
@@ -246,7 +246,7 @@ def test_eight_at_once_all_get_the_file(folder):
     ["http://127.0.0.1:1/weights.bin", "http://no-such-host.invalid/weights.bin", "http://[bad/w", "file:///etc/hostname"],
 )  # fmt: skip
 def test_an_address_that_leads_nowhere_is_told(folder, url):
-    with pytest.raises(WeightsUnavailable, match=r"weights\.bin cannot be fetched"):
+    with pytest.raises(WeightsUnavailable, match=r"weights\.bin cannot be downloaded"):
         fetch(file_at(url), folder)
 
 
@@ -277,4 +277,4 @@ def test_torch_hub_keeps_its_files_where_we_look(monkeypatch, environment, folde
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert str(torch_hub_folder()) == folder == f"{torch_hub.get_dir()}/checkpoints"
+    assert str(find_torch_hub_folder()) == folder == f"{torch_hub.get_dir()}/checkpoints"

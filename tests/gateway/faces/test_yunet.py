@@ -86,7 +86,7 @@ class Told(YunetFinder):
         super().__init__(path)
         self.faces, self.looks = faces, []
 
-    def _detector(self):
+    def _get_detector(self):
         return self
 
     def setInputSize(self, size):  # noqa: N802 (OpenCV's name)

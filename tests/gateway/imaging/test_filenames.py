@@ -6,12 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.imaging.filenames import choose_format, is_junk, make_unique_stems, safe_name, choose_suffix
+from gateway.imaging.filenames import (
+    choose_format,
+    choose_suffix,
+    is_system_file,
+    make_safe_name,
+    make_unique_stems,
+)
 
 
 @given(st.text(st.characters(), max_size=600))
 def test_a_safe_name_stays_below_its_folder_wherever_it_is_unpacked(name):
-    safe = safe_name(name)
+    safe = make_safe_name(name)
     for path in (PurePosixPath(safe), PureWindowsPath(safe)):
         assert path.parts
         assert not path.is_absolute()
@@ -19,7 +25,7 @@ def test_a_safe_name_stays_below_its_folder_wherever_it_is_unpacked(name):
         assert ".." not in path.parts
         assert all(len(part.encode()) <= 200 for part in path.parts)
     assert safe.isprintable() or not any(ord(letter) < 32 for letter in safe)
-    assert safe_name(safe) == safe
+    assert make_safe_name(safe) == safe
 
 
 @given(st.lists(st.sampled_from(["a.jpg", "a.png", "A.png", "a-2.jpg", "a-2-2.gif", "b/a.jpg", "a"])))
@@ -36,12 +42,12 @@ def test_the_first_keeps_its_stem():
     "name", ["__MACOSX/a.jpg", "x/__MACOSX/._a.jpg", "._a.jpg", ".DS_Store", "x\\Thumbs.db", "desktop.ini"]
 )
 def test_what_systems_leave_behind_is_junk(name):
-    assert is_junk(name)
+    assert is_system_file(name)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "MACOSX/a.jpg", "x/Thumbs.db.jpg", "", "..."])
 def test_everything_else_is_not(name):
-    assert not is_junk(name)
+    assert not is_system_file(name)
 
 
 @pytest.mark.parametrize(

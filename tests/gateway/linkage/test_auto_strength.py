@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gateway.linkage.auto_strength import LEAST, MOST, auto_strength, why_auto
+from gateway.linkage.auto_strength import LEAST, MOST, choose_strength, explain_strength
 from gateway.params import EnhanceParams
 from gateway.standardise.quality import Quality
 
@@ -15,33 +15,33 @@ QUALITIES = st.builds(Quality, st.none() | EYES, SHARPNESS, NOISE)
 
 @given(QUALITIES)
 def test_the_strength_is_always_within_its_bounds(quality):
-    assert LEAST <= auto_strength(quality) <= MOST
+    assert LEAST <= choose_strength(quality) <= MOST
 
 
 @given(QUALITIES, EYES, EYES)
 def test_the_smaller_face_never_gets_less(quality, one, other):
     small, large = sorted([one, other])
-    strengths = [auto_strength(replace(quality, interocular_px=px)) for px in (small, large)]
+    strengths = [choose_strength(replace(quality, interocular_px=px)) for px in (small, large)]
     assert strengths[0] >= strengths[1]
 
 
 @given(QUALITIES, SHARPNESS, SHARPNESS)
 def test_the_softer_face_never_gets_less(quality, one, other):
     soft, sharp = sorted([one, other])
-    strengths = [auto_strength(replace(quality, sharpness=value)) for value in (soft, sharp)]
+    strengths = [choose_strength(replace(quality, sharpness=value)) for value in (soft, sharp)]
     assert strengths[0] >= strengths[1]
 
 
 @given(QUALITIES, NOISE, NOISE)
 def test_the_noisier_face_never_gets_less(quality, one, other):
     calm, noisy = sorted([one, other])
-    strengths = [auto_strength(replace(quality, noise_sigma=sigma)) for sigma in (noisy, calm)]
+    strengths = [choose_strength(replace(quality, noise_sigma=sigma)) for sigma in (noisy, calm)]
     assert strengths[0] >= strengths[1]
 
 
 @given(QUALITIES)
 def test_the_same_quality_gives_the_same_strength(quality):
-    assert auto_strength(quality) == auto_strength(quality)
+    assert choose_strength(quality) == choose_strength(quality)
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,14 @@ def test_the_same_quality_gives_the_same_strength(quality):
 )
 def test_a_good_face_gets_little_and_one_bad_measure_is_enough(quality, strength):
     """The documented curve at its ends."""
-    assert auto_strength(quality) == strength
+    assert choose_strength(quality) == strength
 
 
 def test_the_reason_names_the_measures():
-    assert why_auto(Quality(41.7, 12.3, 2.04)) == "42 px between the eyes, sharpness 12, noise sigma 2.0"
-    assert why_auto(Quality(None, 12.3, 2.04)) == "sharpness 12, noise sigma 2.0"
+    assert (
+        explain_strength(Quality(41.7, 12.3, 2.04)) == "42 px between the eyes, sharpness 12, noise sigma 2.0"
+    )
+    assert explain_strength(Quality(None, 12.3, 2.04)) == "sharpness 12, noise sigma 2.0"
 
 
 @pytest.mark.parametrize(("given_as", "understood"), [("auto", "auto"), ("40", 40), (40.5, 40.5), (0, 0)])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.faces import Face, Pose
 from gateway.imaging.photo import Photo
-from gateway.linkage.auto_strength import auto_strength
+from gateway.linkage.auto_strength import choose_strength
 from gateway.linkage.rules import link
 from gateway.params import EnhanceParams, PreprocessParams
 from gateway.standardise import standardise
@@ -172,7 +172,7 @@ def test_automatic_strength_follows_the_quality_and_is_told(quality, linkage):
     """It was asked for, so linkage=false does not take it away."""
     done = replace(portrait(), quality=quality)
     effective, rules = link(EnhanceParams(strength="auto", linkage=linkage), done, SIZELESS)
-    assert effective.strength == auto_strength(quality)
+    assert effective.strength == choose_strength(quality)
     told = [rule for rule in rules if rule.rule == "quality"]
     assert [(rule.parameter, rule.asked, rule.effective) for rule in told] == [
         ("strength", "auto", effective.strength)
@@ -181,7 +181,7 @@ def test_automatic_strength_follows_the_quality_and_is_told(quality, linkage):
 
 
 def test_automatic_strength_is_told_even_where_it_is_the_default(monkeypatch):
-    monkeypatch.setattr("gateway.linkage.rules.auto_strength", lambda quality: 70.0)
+    monkeypatch.setattr("gateway.linkage.rules.choose_strength", lambda quality: 70.0)
     _, rules = link(EnhanceParams(strength="auto"), portrait(), SIZELESS)
     assert changes(rules, "quality") == {"strength": ("auto", 70.0)}
 
@@ -189,7 +189,7 @@ def test_automatic_strength_is_told_even_where_it_is_the_default(monkeypatch):
 def test_automatic_strength_is_softened_for_a_turned_head():
     done = replace(portrait(yaw=35), quality=SOFT)
     effective, rules = link(EnhanceParams(strength="auto"), done, SIZELESS)
-    assert effective.strength == pytest.approx(0.7 * auto_strength(SOFT), abs=0.01)
+    assert effective.strength == pytest.approx(0.7 * choose_strength(SOFT), abs=0.01)
     assert changes(rules, "large_yaw") == {"strength": ("auto", effective.strength)}
 
 

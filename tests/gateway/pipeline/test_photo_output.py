@@ -17,7 +17,7 @@ from gateway.faces.yunet import YunetFinder
 from gateway.imaging.encoder import encode
 from gateway.imaging.photo import PixelLimits, decode
 from gateway.settings import LimitSettings, Settings
-from gateway.standardise.window import window_box
+from gateway.standardise.window import find_window_box
 
 pytestmark = pytest.mark.anyio
 
@@ -246,7 +246,7 @@ def away_from(faces, shape):
     """Where no face's window lies: (height, width) bool."""
     away = np.ones(shape[:2], bool)
     for face in faces:
-        x0, y0, x1, y1 = window_box(np.float32(face["landmarks5"]), shape[1], shape[0])
+        x0, y0, x1, y1 = find_window_box(np.float32(face["landmarks5"]), shape[1], shape[0])
         away[y0:y1, x0:x1] = False
     return away
 

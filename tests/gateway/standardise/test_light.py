@@ -12,13 +12,13 @@ from gateway.standardise.light import (
     GAMMA_RANGE,
     Light,
     LightPlan,
+    compute_exposure_goal,
     correct_light,
-    exposure_goal,
-    face_region,
+    find_face_region,
     measure_light,
     plan_clahe,
 )
-from gateway.standardise.quality import noise_sigma
+from gateway.standardise.quality import estimate_noise
 
 WHOLE = np.ones((96, 96), bool)
 PICTURES = hnp.arrays(np.uint8, (96, 96, 3), elements=st.integers(0, 255), fill=st.integers(0, 255))
@@ -46,7 +46,7 @@ def lightness(pixels):
 
 
 def test_light_that_is_as_it_should_be_needs_nothing():
-    assert exposure_goal(EXPOSURE_TARGET) == EXPOSURE_TARGET
+    assert compute_exposure_goal(EXPOSURE_TARGET) == EXPOSURE_TARGET
     assert not plan_clahe(light(spread=50.0), 0.0, "auto").changes
 
 
@@ -62,8 +62,8 @@ def test_a_plan_is_always_within_its_bounds(before, noise):
 def test_the_darker_of_two_faces_is_to_stay_the_darker_one(one, other):
     """Skin is light or dark by itself: light may be evened out, people may not."""
     darker, lighter = sorted([one, other])
-    assert exposure_goal(darker) <= exposure_goal(lighter)
-    assert exposure_goal(lighter) - exposure_goal(darker) == pytest.approx(
+    assert compute_exposure_goal(darker) <= compute_exposure_goal(lighter)
+    assert compute_exposure_goal(lighter) - compute_exposure_goal(darker) == pytest.approx(
         EXPOSURE_KEEP * (lighter - darker), abs=1e-6
     )
 
@@ -71,7 +71,7 @@ def test_the_darker_of_two_faces_is_to_stay_the_darker_one(one, other):
 @given(st.floats(0, 255))
 def test_a_face_is_pulled_towards_the_target_and_never_past_it(mean):
     low, high = sorted([mean, EXPOSURE_TARGET])
-    assert low <= exposure_goal(mean) <= high
+    assert low <= compute_exposure_goal(mean) <= high
 
 
 @given(st.floats(0, 127.5), st.floats(0, 127.5))
@@ -136,7 +136,7 @@ def test_exposure_within_its_bounds_reaches_its_goal_whatever_clahe_does_to_the_
     _, before, after, plan = correct_light(portrait, WHOLE, 0.0, "auto", clahe)
     assert GAMMA_RANGE[0] < plan.gamma < GAMMA_RANGE[1]
     # What is left: a level is too little to move for, and OpenCV rounds L one up at most.
-    assert after.mean == pytest.approx(exposure_goal(before.mean), abs=2.5)
+    assert after.mean == pytest.approx(compute_exposure_goal(before.mean), abs=2.5)
 
 
 @given(st.floats(0, 255), st.floats(0, 80))
@@ -180,10 +180,10 @@ def test_local_contrast_that_auto_adds_is_no_noise():
     noisy = np.clip(calm + np.random.default_rng(3).normal(0, 3, calm.shape), 0, 255).astype(np.uint8)
     region = np.ones((256, 256), bool)
     auto, always = (
-        noise_sigma(cv2.cvtColor(correct_light(noisy, region, 0.0, "off", clahe)[0], cv2.COLOR_RGB2GRAY))
+        estimate_noise(cv2.cvtColor(correct_light(noisy, region, 0.0, "off", clahe)[0], cv2.COLOR_RGB2GRAY))
         for clahe in ("auto", "always")
     )
-    was = noise_sigma(cv2.cvtColor(noisy, cv2.COLOR_RGB2GRAY))
+    was = estimate_noise(cv2.cvtColor(noisy, cv2.COLOR_RGB2GRAY))
     assert auto < 1.25 * was < 1.5 * was < always
 
 
@@ -254,12 +254,12 @@ FIVE = np.array([[340, 420], [556, 420], [448, 540], [360, 640], [536, 640]], np
 
 
 def test_without_a_face_the_whole_picture_counts():
-    assert face_region((20, 10), None).shape == (10, 20)
-    assert face_region((20, 10), None).all()
+    assert find_face_region((20, 10), None).shape == (10, 20)
+    assert find_face_region((20, 10), None).all()
 
 
 def test_the_region_holds_the_face_and_leaves_the_background_out():
-    region = face_region((896, 896), FIVE)
+    region = find_face_region((896, 896), FIVE)
     for x, y in FIVE.astype(int):
         assert region[y, x]
     assert not region[100, 100]
@@ -272,13 +272,13 @@ def test_the_region_holds_the_face_and_leaves_the_background_out():
 @pytest.mark.parametrize("degrees", [90, 180, 37])
 def test_the_region_turns_with_the_face(degrees):
     turn = cv2.getRotationMatrix2D((447.5, 447.5), degrees, 1)
-    turned = face_region((896, 896), (FIVE @ turn[:, :2].T + turn[:, 2]).astype(np.float32))
-    expected = cv2.warpAffine(face_region((896, 896), FIVE).astype(np.uint8), turn, (896, 896)) > 0
+    turned = find_face_region((896, 896), (FIVE @ turn[:, :2].T + turn[:, 2]).astype(np.float32))
+    expected = cv2.warpAffine(find_face_region((896, 896), FIVE).astype(np.uint8), turn, (896, 896)) > 0
     assert (turned == expected).mean() > 0.98
 
 
 @given(hnp.arrays(np.float32, (5, 2), elements=st.floats(-3000, 3000, width=32)))
 def test_the_region_is_never_empty(landmarks5):
-    region = face_region((96, 64), landmarks5)
+    region = find_face_region((96, 64), landmarks5)
     assert region.shape == (64, 96)
     assert region.any()

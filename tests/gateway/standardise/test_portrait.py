@@ -16,7 +16,7 @@ from gateway.imaging.photo import Photo, PixelLimits, decode
 from gateway.params import PreprocessParams
 from gateway.standardise import standardise
 from gateway.standardise.geometry import FACE_EYES
-from gateway.standardise.light import face_region, measure_light
+from gateway.standardise.light import find_face_region, measure_light
 from gateway.timings import Timings
 from gpen_common.geometry import transform
 
@@ -184,7 +184,7 @@ def test_light_is_told_as_it_is_around_the_face(photo):
     dark = photo_of((photo.pixels // 4).astype(np.uint8))
     untouched = portrait_of(dark, seen, exposure="off", clahe="off")
     portrait = portrait_of(dark, seen)
-    region = face_region((896, 896), portrait.landmarks[0])
+    region = find_face_region((896, 896), portrait.landmarks[0])
     assert portrait.light_plan.gamma < 1
     assert untouched.light_before == untouched.light_after == portrait.light_before
     assert portrait.light_before == measure_light(lightness(untouched.pixels), region)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gateway.standardise.quality import measure_quality, noise_sigma
+from gateway.standardise.quality import estimate_noise, measure_quality
 
 # Where the astronaut's eyes, nose and mouth are, px.
 ASTRONAUT = np.array([[205, 102], [246, 102], [229, 126], [210, 142], [246, 142]], np.float32)
@@ -108,4 +108,4 @@ def test_any_landmarks_give_numbers(landmarks5):
 
 
 def test_too_small_for_a_kernel_is_no_noise():
-    assert noise_sigma(np.zeros((2, 50), np.float32)) == 0
+    assert estimate_noise(np.zeros((2, 50), np.float32)) == 0

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gateway.standardise.tone import curve, retone, solve_gamma
+from gateway.standardise.tone import apply_curve, retone, solve_gamma
 
 BOUNDS = (0.4, 2.5)
 GAMMAS = st.floats(*BOUNDS)
@@ -13,24 +13,24 @@ LEVELS = np.linspace(0, 1, 256)
 
 @given(GAMMAS)
 def test_the_curve_keeps_black_white_and_the_order_between(gamma):
-    toned = curve(LEVELS, gamma)
+    toned = apply_curve(LEVELS, gamma)
     assert toned[[0, -1]] == pytest.approx([0, 1])
     assert (np.diff(toned) > 0).all()
 
 
 def test_a_gamma_of_one_is_no_curve():
-    np.testing.assert_allclose(curve(LEVELS, 1.0), LEVELS, atol=1e-12)
+    np.testing.assert_allclose(apply_curve(LEVELS, 1.0), LEVELS, atol=1e-12)
 
 
 @given(GAMMAS)
 def test_the_curve_is_nowhere_steeper_than_six(gamma):
     """A bare gamma's slope at black is infinite, and with it the noise there."""
-    assert np.diff(curve(LEVELS, gamma)).max() * 255 < 6
+    assert np.diff(apply_curve(LEVELS, gamma)).max() * 255 < 6
 
 
 @given(GAMMAS, hnp.arrays(np.uint8, 200, elements=st.integers(30, 220)))
 def test_the_gamma_is_found_again(gamma, lightness):
-    goal = float(curve(lightness / 255, gamma).mean()) * 255
+    goal = float(apply_curve(lightness / 255, gamma).mean()) * 255
     assert solve_gamma(lightness, goal, BOUNDS) == pytest.approx(gamma, abs=0.004)
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gateway.faces import Face
 from gateway.params import EnhanceParams
-from gateway.standardise.window import cut_window, window_box
+from gateway.standardise.window import cut_window, find_window_box
 from gpen_backend.restoration.align import align, template
 from gpen_backend.restoration.mask import face_mask
 from gpen_common.geometry import compose, scale_of, transform
@@ -50,7 +50,7 @@ somewhere = st.builds(
 
 @given(five=somewhere, width=st.integers(1, 700), height=st.integers(1, 700))
 def test_a_box_lies_in_its_photo_and_holds_what_of_the_landmarks_lies_there(five, width, height):
-    x0, y0, x1, y1 = window_box(five, width, height)
+    x0, y0, x1, y1 = find_window_box(five, width, height)
     assert 0 <= x0 < x1 <= width
     assert 0 <= y0 < y1 <= height
     inside = five[((five >= 0) & (five <= (width - 1, height - 1))).all(1)]
@@ -67,7 +67,7 @@ def test_a_box_lies_in_its_photo_and_holds_what_of_the_landmarks_lies_there(five
 def test_a_box_holds_the_networks_crop_and_all_of_its_mask(eyes, roll, narrow, short):
     """Of the crop at least 45 % of its side from its middle; further out the mask ends anyway."""
     five = landmarks(2000, 2000, eyes, roll, narrow, short)
-    x0, y0, x1, y1 = window_box(five, 4000, 4000)
+    x0, y0, x1, y1 = find_window_box(five, 4000, 4000)
     # A photo of one grey is enough to align in.
     aligned = align(np.zeros((4000, 4000, 3), np.uint8), five, 128)
     middle, reach = 63.5, 0.45 * 128

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.imaging.encoder import encode
 from gateway.settings import Settings, UpstreamSettings
-from gateway.upstream.embed import EMBEDDED_URL, embedded_backend
+from gateway.upstream.embed import EMBEDDED_URL, run_embedded_backend
 from gpen_backend.scheduling.service import Service
 from gpen_client.client import GpenClient
 
@@ -36,7 +36,7 @@ async def test_both_deployments_give_the_same_bytes(serving, server_process, ast
 async def test_the_embedded_backend_is_ready_by_itself(monkeypatch, tmp_path):
     monkeypatch.setenv("GPEN_BACKEND_ENGINE", "classical")
     monkeypatch.setenv("GPEN_MODELS_DIR", str(tmp_path))
-    async with embedded_backend() as transport, GpenClient(EMBEDDED_URL, transport=transport) as client:
+    async with run_embedded_backend() as transport, GpenClient(EMBEDDED_URL, transport=transport) as client:
         assert await client.live()
         assert await client.ready()
 
