@@ -14,6 +14,7 @@ from pydantic import (
 from pydantic_core import PydanticKnownError
 
 from gateway.imaging.encoder import OutputFormat
+from gpen_common.model_names import ModelName
 from gpen_common.types import Mode, Task
 
 Percent: TypeAlias = Annotated[float, Field(ge=0, le=100)]
@@ -41,15 +42,6 @@ Strength: TypeAlias = Annotated[
 ]
 """A percentage, or to be chosen from the face's quality."""
 
-RestorerName = Literal["gpen-bfr-256", "gpen-bfr-512", "gpen-bfr-1024", "gpen-bfr-2048"]
-ModelName = Literal[
-    "gpen-bfr-256",
-    "gpen-bfr-512",
-    "gpen-bfr-1024",
-    "gpen-bfr-2048",
-    "gpen-colorization-1024",
-    "gpen-inpainting-1024",
-]
 Framing = Literal["article", "face"]
 ClaheMode = Literal["auto", "always", "off"]
 ExposureMode = Literal["auto", "off"]

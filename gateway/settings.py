@@ -21,10 +21,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.faces.finder import FinderName
 from gateway.imaging.photo import PixelLimits
-from gateway.params import RestorerName
 from gateway.service.logs import LogFormat
 from gateway.service.rates import RateText
 from gpen_client.resilience import Resilience
+from gpen_common.folders import cache_folder
+from gpen_common.model_names import DEFAULT_RESTORER, RestorerName
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)]
@@ -40,17 +41,6 @@ def _listed(value: object) -> object:
 
 
 _Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
-
-
-def _cache_folder() -> Path:
-    """The user's folder for what can be fetched or made again."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # XDG Base Directory Specification 0.8: a relative path there is to be ignored.
-    return (cache if cache.is_absolute() else Path.home() / ".cache") / "gpen-gateway"
-
-
-def _default_models_dir() -> Path:
-    return _cache_folder() / "models"
 
 
 class _Group(BaseSettings):
@@ -130,7 +120,7 @@ class FaceSettings(_Group):
         description="`fan`, `yunet`, `haar`, or `auto`: the best one whose files are here or come quickly.",
     )
     models_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
-        default_factory=_default_models_dir,
+        default_factory=lambda: cache_folder() / "models",
         validation_alias="GPEN_MODELS_DIR",
         description="Folder of all weights, the finders' and GPEN's.",
     )
@@ -160,7 +150,7 @@ class UpstreamSettings(_Group):
     breaker_cool_down_s: float = Field(
         5.0, gt=0, le=600, description="Seconds until one is then let through to see whether it is back."
     )
-    default_model: RestorerName = Field("gpen-bfr-512", description="The model of requests that name none.")
+    default_model: RestorerName = Field(DEFAULT_RESTORER, description="The model of requests that name none.")
 
     @property
     def resilience(self) -> Resilience:
@@ -179,7 +169,7 @@ class CacheSettings(_Group):
 
     cache: Literal["on", "off"] = Field("on", description="`off` keeps nothing, anywhere.")
     cache_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
-        default_factory=lambda: _cache_folder() / "results",
+        default_factory=lambda: cache_folder() / "results",
         description="Folder of kept results; `~/.cache/gpen-gateway/results` where nothing else is said.",
     )
     cache_memory_bytes: int = Field(256_000_000, ge=0, description="Bytes of results kept in memory.")

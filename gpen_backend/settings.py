@@ -1,6 +1,5 @@
 """The backend's settings, from the environment. Nothing is read at import."""
 
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -10,18 +9,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from gpen_backend.engines import onnx
 from gpen_backend.hardware.processors import usable_processors
 from gpen_backend.weights.catalog import RESTORERS
+from gpen_common.folders import cache_folder
 
 EngineChoice = Literal["auto", "torch", "onnx", "classical"]
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 DtypeChoice = Literal["auto", "float32", "bfloat16"]
-
-
-def default_models_dir() -> Path:
-    """The folder for weights in the user's cache. Source: XDG Base Directory Specification 0.8."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    # A relative path there is to be ignored, says the specification.
-    base = Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache"
-    return base / "gpen-gateway" / "models"
 
 
 class BackendSettings(BaseSettings):
@@ -77,7 +69,7 @@ class BackendSettings(BaseSettings):
         description="Base address to fetch checkpoints from in place of the published ones.",
     )
     models_dir: Path = Field(
-        default_factory=default_models_dir,
+        default_factory=lambda: cache_folder() / "models",
         validation_alias=AliasChoices("GPEN_MODELS_DIR", "GPEN_BACKEND_MODELS_DIR"),
         description="Folder with the checkpoints.",
     )

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from tqdm import tqdm
 
 from gateway.commands.misconfigured import refuse
-from gateway.params import ModelName
+from gpen_common.model_names import DEFAULT_RESTORER, ModelName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ def pull(
     store = _store(url)
     click.echo(LICENCE)
     failed = False
-    for name in get_args(ModelName) if everything else names or ("gpen-bfr-512",):
+    for name in get_args(ModelName) if everything else names or (DEFAULT_RESTORER,):
         try:
             with _bar(name) as progress:
                 found = pull_one(store, name, kind, progress)

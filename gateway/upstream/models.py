@@ -3,16 +3,11 @@
 from typing import get_args
 
 from gateway.errors import InvalidParameters, NotReady, UnknownModel
-from gateway.params import ModelName
 from gateway.upstream.model_list import ModelList
 from gpen_client.client import GpenClient
+from gpen_common.model_names import CHECKPOINT_FOR, ModelName
 from gpen_common.types import ModelInfo, Task
 
-_CHECKPOINTS = {
-    "restore": "gpen-bfr-512",
-    "colorize": "gpen-colorization-1024",
-    "inpaint": "gpen-inpainting-1024",
-}
 _PULL = "its operator can add models with `gpen-gateway models pull`"
 
 
@@ -60,7 +55,7 @@ class Models:
                 return model
         if asked is None:
             raise UnknownModel(
-                f"the backend has no model for the task {task}: {_CHECKPOINTS[task]} is missing; {_PULL}"
+                f"the backend has no model for the task {task}: {CHECKPOINT_FOR[task]} is missing; {_PULL}"
             )
         names = ", ".join(model.name for model in models) or "none"
         raise UnknownModel(f"the backend does not have {asked}; it has: {names}; {_PULL}")

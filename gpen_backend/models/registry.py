@@ -8,8 +8,9 @@ from gpen_backend.engines.classical import ClassicalEngine
 from gpen_backend.models.default_download import Fetch
 from gpen_backend.models.loading import formats, load
 from gpen_backend.settings import BackendSettings
-from gpen_backend.weights.catalog import DEFAULT_MODEL, KNOWN_MODELS, RESTORERS, model_for
+from gpen_backend.weights.catalog import KNOWN_MODELS, RESTORERS
 from gpen_backend.weights.store import Found, Store
+from gpen_common.model_names import CHECKPOINT_FOR, DEFAULT_RESTORER
 from gpen_common.types import Task
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Models:
         self._files: dict[str, tuple[Found, ...]] = {}
         self.fetch: Fetch | None = None
         self.names: tuple[str, ...] = ()
-        self.default = settings.default_model or DEFAULT_MODEL
+        self.default = settings.default_model or DEFAULT_RESTORER
         self._look()
         if not any(name in self._files for name in RESTORERS):
             self._begin_without()
@@ -114,7 +115,7 @@ class Models:
             return
         right = next((other for other in self.names if KNOWN_MODELS[other].task == task), None)
         if right is None:
-            needed = model_for(task)
+            needed = CHECKPOINT_FOR[task]
             raise WrongTask(
                 f"{name} is for the task {own!r}; {task!r} needs checkpoint {needed}: {_pull(needed)}"
             )
@@ -127,7 +128,7 @@ class Models:
         wanted = self._settings.default_model
         here = [name for name in RESTORERS if name in self._files]
         if here and not (wanted and not self._may_fall_back):
-            ranked = sorted(here, key=lambda name: (name != wanted, name != DEFAULT_MODEL))
+            ranked = sorted(here, key=lambda name: (name != wanted, name != DEFAULT_RESTORER))
             self.default = ranked[0]
             if wanted is not None and wanted != self.default:
                 logger.warning("%s; %s is the default instead", self._missing(wanted), self.default)

@@ -165,13 +165,3 @@ KNOWN_MODELS: Mapping[str, KnownModel] = MappingProxyType({model.name: model for
 
 RESTORERS: tuple[str, ...] = tuple(model.name for model in _MODELS if model.task == "restore")
 """The models that restore, smallest first."""
-
-DEFAULT_MODEL = "gpen-bfr-512"
-"""What serves a caller who has no wish: the size GPEN's authors recommend for photographs."""
-
-
-def model_for(task: Task) -> str:
-    """The model that serves a task where none is named."""
-    if task == "restore":
-        return DEFAULT_MODEL
-    return next(model.name for model in _MODELS if model.task == task)

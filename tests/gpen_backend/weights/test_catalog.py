@@ -1,8 +1,12 @@
+from typing import get_args
+
 import pytest
 import torch
 
 from gpen_backend.network.generator import Generator
-from gpen_backend.weights.catalog import DEFAULT_MODEL, KNOWN_MODELS, RESTORERS, model_for
+from gpen_backend.weights.catalog import KNOWN_MODELS, RESTORERS
+from gpen_common.model_names import CHECKPOINT_FOR, ModelName, RestorerName
+from gpen_common.types import Task
 
 FILES = [(model, file) for model in KNOWN_MODELS.values() for file in model.files]
 
@@ -38,7 +42,11 @@ def test_no_two_files_share_a_name():
     assert len(names) == len(set(names))
 
 
-def test_each_task_has_a_model():
-    assert model_for("restore") == DEFAULT_MODEL in RESTORERS
-    assert model_for("colorize") == "gpen-colorization-1024"
-    assert model_for("inpaint") == "gpen-inpainting-1024"
+def test_the_catalog_has_exactly_the_models_that_are_named():
+    assert tuple(KNOWN_MODELS) == get_args(ModelName)
+    assert get_args(RestorerName) == RESTORERS
+
+
+@pytest.mark.parametrize("task", get_args(Task))
+def test_a_task_has_a_model_that_was_trained_for_it(task):
+    assert KNOWN_MODELS[CHECKPOINT_FOR[task]].task == task
