@@ -79,7 +79,7 @@ def sort_best_first(faces: list[Face], width: int, height: int) -> list[Face]:
 
 
 def reduce(pixels: Pixels, side: int) -> tuple[Pixels, Matrix]:
-    """Shrink `pixels` to a longer side of `side` px or less. Returns it and the (2, 3) map back to the photo."""
+    """Shrink `pixels` to a longer side of `side` px at most. Returns them and the (2, 3) map back."""
     height, width = pixels.shape[:2]
     longer = max(height, width)
     if longer <= side:

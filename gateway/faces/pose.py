@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from gateway.faces.face import Pose
 from gpen_common.types import Points
 
-# The mean face of the 68-point model without its jaw line: points 17 to 67 in mm, x right in the image, y down,
-# z away from the camera. Source: the "in the wild" point distribution model of OpenFace (Baltrušaitis
+# The mean face of the 68-point model without its jaw line: points 17 to 67 in mm, x right in the image, y
+# down, z away from the camera. Source: the "in the wild" point distribution model of OpenFace (Baltrušaitis
 # et al. 2013), made symmetric and rounded to 0.1 mm.
 # fmt: off
 _MEAN_FACE = np.array([

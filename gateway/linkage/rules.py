@@ -48,7 +48,7 @@ class Standardised(Protocol):
 class AppliedRule:
     """A rule that changed a parameter.
 
-    asked: the value in the request. effective: the value after this rule. because: the reason, for the report.
+    asked: the value in the request. effective: the value after this rule. because: the reason.
     """
 
     rule: str
