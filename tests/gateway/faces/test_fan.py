@@ -49,14 +49,14 @@ def stubbed(monkeypatch, yunet_path):
     return FanFinder(yunet_path)
 
 
-def test_five_landmarks_of_sixty_eight():
+def test_selects_five_of_68_landmarks():
     numbered = np.stack([np.arange(68), 100 + np.arange(68)], -1).astype(np.float32)
     expected = np.array([38.5, 44.5, 30, 48, 54])
     np.testing.assert_allclose(select_landmarks5(numbered), np.stack([expected, expected + 100], -1))
 
 
 @pytest.mark.parametrize("enlarged", [1, 5])
-def test_points_and_pose_are_told_in_the_photos_pixels(stubbed, yunet_path, astronaut, enlarged):
+def test_landmarks_and_pose_are_in_photo_pixels(stubbed, yunet_path, astronaut, enlarged):
     """The network sees a reduced copy of a large photo."""
     photo = cv2.resize(astronaut, None, fx=enlarged, fy=enlarged, interpolation=cv2.INTER_LINEAR)
     (face,), (box,) = stubbed.find(photo), YunetFinder(yunet_path).find(photo)
@@ -67,7 +67,7 @@ def test_points_and_pose_are_told_in_the_photos_pixels(stubbed, yunet_path, astr
     assert face.score == pytest.approx(box.score, abs=0.05)
 
 
-def test_faces_keep_their_points_however_they_are_ordered(stubbed, catalog):
+def test_sorting_keeps_each_faces_landmarks(stubbed, catalog):
     group = next(portrait for portrait in catalog if portrait.faces > 20).photo().pixels
     faces = stubbed.find(group)
     assert len(faces) > 20
@@ -75,7 +75,7 @@ def test_faces_keep_their_points_however_they_are_ordered(stubbed, catalog):
         np.testing.assert_allclose(face.landmarks5, select_landmarks5(seen_in(face.bbox, 20)), atol=1)
 
 
-def test_a_picture_without_a_face_has_none(stubbed, faceless_picture):
+def test_finds_no_face_in_a_faceless_picture(stubbed, faceless_picture):
     assert stubbed.find(faceless_picture) == []
 
 
@@ -95,7 +95,7 @@ def models(yunet_path, tmp_path):
     return tmp_path / "models"
 
 
-def test_a_file_that_is_not_fans_is_never_unpickled(monkeypatch, torch_home, models, caplog):
+def test_never_unpickles_an_unverified_file(monkeypatch, torch_home, models, caplog):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(
         torch, "load", lambda *args, **kwargs: pytest.fail("an unverified file was unpickled")
@@ -129,7 +129,7 @@ def seeded(monkeypatch, seeded_fan, torch_home, models):
 
 
 @pytest.mark.slow
-def test_a_verified_file_is_loaded_and_finds(seeded, astronaut):
+def test_loads_a_verified_file_and_finds_a_face(seeded, astronaut):
     for name in ("fan", "auto"):
         found = finder.make_finder(name, seeded)
         assert found.name == "fan"
@@ -139,7 +139,7 @@ def test_a_verified_file_is_loaded_and_finds(seeded, astronaut):
 
 
 @pytest.mark.slow
-def test_a_damaged_copy_of_a_good_file_is_refused(seeded, seeded_fan, torch_home):
+def test_rejects_a_truncated_weights_file(seeded, seeded_fan, torch_home):
     (torch_home / seeded_fan.name).unlink()
     (torch_home / seeded_fan.name).write_bytes(seeded_fan.read_bytes()[:-1])
     assert finder.FAN.find_verified(torch_home) is None
@@ -148,14 +148,14 @@ def test_a_damaged_copy_of_a_good_file_is_refused(seeded, seeded_fan, torch_home
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_sixteen_threads_find_what_one_finds(seeded, sixteen, concurrently, told):
+def test_sixteen_threads_find_the_same_as_one(seeded, sixteen, concurrently, told):
     found = finder.make_finder("fan", seeded)
     alone = [told(found, pixels) for pixels in sixteen]
     assert concurrently(found, sixteen) == [faces * 2 for faces in alone]
 
 
 @pytest.mark.slow
-def test_points_that_make_no_sense_still_make_a_portrait(seeded, astronaut):
+def test_random_landmarks_still_make_a_portrait(seeded, astronaut):
     """Random weights put landmarks anywhere, even on one another."""
     found = finder.make_finder("fan", seeded)
     portrait = standardise(Photo(astronaut, None, "PNG"), PreprocessParams(), found, Timings())

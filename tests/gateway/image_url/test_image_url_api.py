@@ -71,9 +71,7 @@ def on() -> Settings:
 
 
 @pytest.mark.parametrize("route", ROUTES)
-async def test_a_picture_at_a_url_is_as_good_as_one_that_is_sent(
-    serving, echo_backend, on, portrait_jpeg, route
-):
+async def test_image_url_gives_the_same_result_as_an_upload(serving, echo_backend, on, portrait_jpeg, route):
     async with remote(portrait_jpeg) as site, serving(echo_backend(), settings=on) as client:
         allow(client, site)
         sent = await client.post(route, content=portrait_jpeg)
@@ -89,7 +87,7 @@ async def test_a_picture_at_a_url_is_as_good_as_one_that_is_sent(
 
 
 @pytest.mark.parametrize("route", ROUTES)
-async def test_it_is_off_unless_it_is_switched_on(serving, echo_backend, portrait_jpeg, route):
+async def test_image_url_is_off_by_default(serving, echo_backend, portrait_jpeg, route):
     async with remote(portrait_jpeg) as site, serving(echo_backend()) as client:
         for request in ({"json": {"image_url": site.url}}, {"params": {"image_url": site.url}}):
             answer = await client.post(route, **request)
@@ -97,7 +95,7 @@ async def test_it_is_off_unless_it_is_switched_on(serving, echo_backend, portrai
         assert not site.answered.is_set()
 
 
-async def test_a_picture_and_a_url_are_one_too_many(serving, echo_backend, on, portrait_jpeg):
+async def test_rejects_a_picture_together_with_a_url(serving, echo_backend, on, portrait_jpeg):
     url = "https://pictures.test/"
     encoded = base64.b64encode(portrait_jpeg).decode()
     async with serving(echo_backend(), settings=on) as client:
@@ -111,7 +109,7 @@ async def test_a_picture_and_a_url_are_one_too_many(serving, echo_backend, on, p
             assert answer.json()["errors"][0]["parameter"] == "image_url"
 
 
-async def test_a_form_with_the_field_left_empty_sends_its_picture(serving, echo_backend, portrait_jpeg):
+async def test_empty_image_url_field_is_ignored(serving, echo_backend, portrait_jpeg):
     async with serving(echo_backend()) as client:
         files = {"image": ("a.jpg", portrait_jpeg), "image_url": (None, "")}
         assert (await client.post("/v1/preprocess", files=files)).status_code == 200
@@ -119,7 +117,7 @@ async def test_a_form_with_the_field_left_empty_sends_its_picture(serving, echo_
 
 
 @pytest.mark.parametrize("url", [1, ["https://pictures.test/"], {"a": 1}, True])
-async def test_a_url_that_is_no_string_is_a_wrong_parameter(serving, echo_backend, on, url):
+async def test_rejects_an_image_url_that_is_not_a_string(serving, echo_backend, on, url):
     async with serving(echo_backend(), settings=on) as client:
         answer = await client.post("/v1/enhance", json={"image_url": url})
         assert (answer.status_code, answer.json()["type"]) == (422, "invalid-parameters")
@@ -130,7 +128,7 @@ async def test_a_url_that_is_no_string_is_a_wrong_parameter(serving, echo_backen
     ["https://127.0.0.1/", "https://[::1]/", "https://2130706433/", "https://0x7f.1/", "https://169.254.169.254/",
      "https://[::ffff:10.0.0.1]/", "https://[64:ff9b::a00:1]/", "https://localhost/", "https://nowhere.invalid/"],
 )  # fmt: skip
-async def test_every_address_that_is_not_public_has_the_same_answer(serving, echo_backend, on, url):
+async def test_every_private_address_has_the_same_problem(serving, echo_backend, on, url):
     async with serving(echo_backend(), settings=on) as client:
         answer = await client.post("/v1/enhance", json={"image_url": url})
         told = answer.json()
@@ -141,14 +139,14 @@ async def test_every_address_that_is_not_public_has_the_same_answer(serving, ech
         )
 
 
-async def test_what_is_there_is_looked_at_like_any_picture(serving, echo_backend, on):
+async def test_downloaded_file_that_is_not_a_picture_is_unsupported(serving, echo_backend, on):
     async with remote(b"<html>no picture") as site, serving(echo_backend(), settings=on) as client:
         allow(client, site)
         answer = await client.post("/v1/enhance", json={"image_url": site.url})
         assert (answer.status_code, answer.json()["type"]) == (415, "unsupported-picture")
 
 
-async def test_wrong_parameters_are_told_before_anything_is_fetched(serving, echo_backend, on, portrait_jpeg):
+async def test_validates_parameters_before_the_download(serving, echo_backend, on, portrait_jpeg):
     async with remote(portrait_jpeg) as site, serving(echo_backend(), settings=on) as client:
         allow(client, site)
         answer = await client.post("/v1/enhance", json={"image_url": site.url, "strength": 101})
@@ -156,7 +154,7 @@ async def test_wrong_parameters_are_told_before_anything_is_fetched(serving, ech
         assert not site.answered.is_set()
 
 
-async def test_a_keys_limit_of_bytes_holds_for_what_is_fetched(
+async def test_body_limit_of_an_api_key_applies_to_the_download(
     serving, echo_backend, on, portrait_jpeg, tmp_path
 ):
     keys = tmp_path / "keys.json"
@@ -168,7 +166,7 @@ async def test_a_keys_limit_of_bytes_holds_for_what_is_fetched(
         assert (answer.status_code, answer.json()["type"]) == (413, "too-large")
 
 
-async def test_the_deadline_counts_while_a_picture_is_fetched(serving, echo_backend, on):
+async def test_deadline_includes_the_download(serving, echo_backend, on):
     async with remote(None) as site, serving(echo_backend(), settings=on) as client:
         allow(client, site)
         started = time.monotonic()
@@ -178,7 +176,7 @@ async def test_the_deadline_counts_while_a_picture_is_fetched(serving, echo_back
         await asyncio.wait_for(site.left.wait(), 10)
 
 
-async def test_a_caller_who_leaves_stops_the_fetching(serving, echo_backend, on):
+async def test_disconnect_cancels_the_download(serving, echo_backend, on):
     async with remote(None) as site, serving(echo_backend(), settings=on) as client:
         allow(client, site)
         bodies = [{"type": "http.request", "body": b'{"image_url": "%s"}' % site.url.encode()}]
@@ -201,7 +199,7 @@ async def test_a_caller_who_leaves_stops_the_fetching(serving, echo_backend, on)
         await asyncio.wait_for(site.left.wait(), 10)
 
 
-async def test_the_openapi_document_offers_it_only_where_it_is_on(serving, echo_backend, on):
+async def test_openapi_document_has_image_url_only_if_enabled(serving, echo_backend, on):
     async with serving(echo_backend(), settings=on) as client:
         document = (await client.get("/openapi.json")).json()
         assert (await client.get("/openapi.json")).json() == document

@@ -16,7 +16,7 @@ from gateway.imaging.filenames import (
 
 
 @given(st.text(st.characters(), max_size=600))
-def test_a_safe_name_stays_below_its_folder_wherever_it_is_unpacked(name):
+def test_safe_name_stays_below_its_folder_on_any_system(name):
     safe = make_safe_name(name)
     for path in (PurePosixPath(safe), PureWindowsPath(safe)):
         assert path.parts
@@ -29,24 +29,24 @@ def test_a_safe_name_stays_below_its_folder_wherever_it_is_unpacked(name):
 
 
 @given(st.lists(st.sampled_from(["a.jpg", "a.png", "A.png", "a-2.jpg", "a-2-2.gif", "b/a.jpg", "a"])))
-def test_each_stem_is_its_own(names):
+def test_stems_are_unique_ignoring_case(names):
     stems = make_unique_stems(names)
     assert len({stem.casefold() for stem in stems}) == len(names)
 
 
-def test_the_first_keeps_its_stem():
+def test_first_name_keeps_its_stem():
     assert make_unique_stems(["x/a.jpg", "x/a.png", "a.png"]) == ["x/a", "x/a-2", "a"]
 
 
 @pytest.mark.parametrize(
     "name", ["__MACOSX/a.jpg", "x/__MACOSX/._a.jpg", "._a.jpg", ".DS_Store", "x\\Thumbs.db", "desktop.ini"]
 )
-def test_what_systems_leave_behind_is_junk(name):
+def test_recognises_files_of_operating_systems(name):
     assert is_system_file(name)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "MACOSX/a.jpg", "x/Thumbs.db.jpg", "", "..."])
-def test_everything_else_is_not(name):
+def test_accepts_files_of_users(name):
     assert not is_system_file(name)
 
 
@@ -59,7 +59,7 @@ def test_everything_else_is_not(name):
         ("a.tif", "png", ".png"),
     ],
 )
-def test_an_extension_is_kept_where_it_is_right(name, output_format, suffix):
+def test_keeps_an_extension_that_fits_the_format(name, output_format, suffix):
     assert choose_suffix(name, output_format) == suffix
 
 
@@ -67,5 +67,5 @@ def test_an_extension_is_kept_where_it_is_right(name, output_format, suffix):
     ("name", "output_format"),
     [("a.JPG", "jpeg"), ("a.mpo", "jpeg"), ("a.webp", "webp"), ("a.tif", "png"), ("a", "png")],
 )
-def test_a_picture_keeps_its_encoding_where_it_can_be_written(name, output_format):
+def test_default_format_is_that_of_the_input_if_writable(name, output_format):
     assert choose_format(name) == output_format

@@ -110,20 +110,20 @@ def outcomes() -> dict[str, tuple[str | None, float]]:
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_header_that_claims_too_much_costs_no_memory(name, outcomes):
+def test_rejects_an_oversized_header_without_allocating(name, outcomes):
     error, megabytes = outcomes[name]
     assert error == "too-many-pixels"
     assert megabytes < 30
 
 
-def test_a_tile_may_be_larger_than_its_picture():
+def test_decodes_a_tile_larger_than_the_picture():
     """Pictures of a few pixels in tiles of 256 are usual."""
     tile = zlib.compress(b"\x30" * 256)
     data = tiff(10, 10, tile, (259, 8), (322, 16), (323, 16), (324, None), (325, len(tile)))
     assert decode(data, LIMITS).pixels[0, 0].tolist() == [0x30] * 3
 
 
-def test_text_that_unpacks_to_gigabytes_is_not_unpacked():
+def test_rejects_a_compressed_text_bomb():
     bomb = chunk(b"zTXt", b"Comment\0\0" + nothing(4000))
     with pytest.raises((UnsupportedPicture, DamagedPicture)):
         decode(png(1, 1, bytes(4), before=bomb), LIMITS)
@@ -138,7 +138,7 @@ def with_scans(photo: bytes, scans: int) -> bytes:
 PROGRESSIVE = saved(np.full((1000, 1000, 3), 128, np.uint8), "JPEG", progressive=True)
 
 
-def test_a_jpeg_may_not_go_over_its_pixels_for_hours():
+def test_rejects_a_jpeg_with_too_many_scans():
     """Undetected, this one of 2 MB would keep its thread for minutes."""
     limits = PixelLimits(max_pixels=1_000_000, max_side=1000)
     with pytest.raises(TooManyPixels, match="20010 times over its 1000x1000 pixels"):
@@ -147,7 +147,7 @@ def test_a_jpeg_may_not_go_over_its_pixels_for_hours():
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"quality": 100}])
-def test_scans_are_counted_in_the_picture_only(options):
+def test_counts_scans_outside_metadata_only(options):
     """Not in a profile, a comment, restarts, or what is appended, such as the film of a phone's photo."""
     tricky = b"\xff\xda\xff\xd9" * 9
     data = saved(NOISE, "JPEG", icc_profile=tricky, comment=tricky, exif=b"Exif\0\0" + tricky, **options)
@@ -165,13 +165,13 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("data", WHOLE.values(), ids=WHOLE)
-def test_a_picture_cut_short_is_damaged(data):
+def test_truncated_picture_is_damaged(data):
     with pytest.raises(DamagedPicture, match="cannot be decoded"):
         decode(data[: len(data) * 2 // 3], LIMITS)
 
 
 @pytest.mark.parametrize("file_format", ["WEBP", "GIF", "AVIF"])
-def test_no_part_of_a_picture_is_a_crash(file_format):
+def test_truncation_at_any_length_is_handled(file_format):
     data = saved(NOISE, file_format)
     for length in range(0, len(data) - 1, 7):
         assert photo_or_error(data[:length]) is not None
@@ -197,7 +197,7 @@ NO_PICTURES = {
 
 
 @pytest.mark.parametrize("data", NO_PICTURES.values(), ids=NO_PICTURES)
-def test_what_is_no_picture_is_unsupported(data):
+def test_unsupported_files_are_rejected(data):
     with pytest.raises(UnsupportedPicture, match="JPEG, PNG, WEBP"):
         decode(data, LIMITS)
 
@@ -242,7 +242,7 @@ SEEDS = [
 @given(st.binary(max_size=400), st.sampled_from([b"", *(seed[:24] for seed in SEEDS)]))
 @settings(deadline=None, max_examples=300)
 @example(b"\0" * 12, b"")
-def test_arbitrary_bytes_are_survived(data, start):
+def test_arbitrary_bytes_are_handled(data, start):
     photo_or_error(start + data)
 
 
@@ -252,7 +252,7 @@ CHANGES = st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_si
 @pytest.mark.parametrize("pillow_may_warn", [False, True])
 @given(st.sampled_from(SEEDS), CHANGES, st.integers(0, 2**16))
 @settings(deadline=None, max_examples=400)
-def test_damaged_pictures_are_survived(pillow_may_warn, seed, changes, cut):
+def test_damaged_pictures_are_handled(pillow_may_warn, seed, changes, cut):
     """Early bytes, the headers, are hit more often. Without warnings, as servers run, more is decoded."""
     data = bytearray(seed[: max(len(seed) - cut, 30)] if cut % 3 == 0 else seed)
     for place, value in changes:
@@ -262,6 +262,6 @@ def test_damaged_pictures_are_survived(pillow_may_warn, seed, changes, cut):
         photo_or_error(bytes(data))
 
 
-def test_errors_tell_sizes_and_limits():
+def test_error_states_size_and_limit():
     with pytest.raises(TooManyPixels, match=r"8001x8000 pixels, more than the 64,000,000"):
         decode(BOMBS["just over the limit"], LIMITS)

@@ -14,33 +14,33 @@ QUALITIES = st.builds(Quality, st.none() | EYES, SHARPNESS, NOISE)
 
 
 @given(QUALITIES)
-def test_the_strength_is_always_within_its_bounds(quality):
+def test_strength_stays_within_its_bounds(quality):
     assert LEAST <= choose_strength(quality) <= MOST
 
 
 @given(QUALITIES, EYES, EYES)
-def test_the_smaller_face_never_gets_less(quality, one, other):
+def test_smaller_face_never_gets_less_strength(quality, one, other):
     small, large = sorted([one, other])
     strengths = [choose_strength(replace(quality, interocular_px=px)) for px in (small, large)]
     assert strengths[0] >= strengths[1]
 
 
 @given(QUALITIES, SHARPNESS, SHARPNESS)
-def test_the_softer_face_never_gets_less(quality, one, other):
+def test_softer_face_never_gets_less_strength(quality, one, other):
     soft, sharp = sorted([one, other])
     strengths = [choose_strength(replace(quality, sharpness=value)) for value in (soft, sharp)]
     assert strengths[0] >= strengths[1]
 
 
 @given(QUALITIES, NOISE, NOISE)
-def test_the_noisier_face_never_gets_less(quality, one, other):
+def test_noisier_face_never_gets_less_strength(quality, one, other):
     calm, noisy = sorted([one, other])
     strengths = [choose_strength(replace(quality, noise_sigma=sigma)) for sigma in (noisy, calm)]
     assert strengths[0] >= strengths[1]
 
 
 @given(QUALITIES)
-def test_the_same_quality_gives_the_same_strength(quality):
+def test_strength_is_deterministic(quality):
     assert choose_strength(quality) == choose_strength(quality)
 
 
@@ -55,12 +55,12 @@ def test_the_same_quality_gives_the_same_strength(quality):
         (Quality(10.0, 1.0, 30.0), 89.2),
     ],
 )
-def test_a_good_face_gets_little_and_one_bad_measure_is_enough(quality, strength):
+def test_strength_at_the_ends_of_each_measure(quality, strength):
     """The documented curve at its ends."""
     assert choose_strength(quality) == strength
 
 
-def test_the_reason_names_the_measures():
+def test_explanation_states_the_measures():
     assert (
         explain_strength(Quality(41.7, 12.3, 2.04)) == "42 px between the eyes, sharpness 12, noise sigma 2.0"
     )
@@ -68,12 +68,12 @@ def test_the_reason_names_the_measures():
 
 
 @pytest.mark.parametrize(("given_as", "understood"), [("auto", "auto"), ("40", 40), (40.5, 40.5), (0, 0)])
-def test_strength_is_a_percentage_or_auto(given_as, understood):
+def test_accepts_a_percentage_or_auto(given_as, understood):
     assert EnhanceParams(strength=given_as).strength == understood
 
 
 @pytest.mark.parametrize("wrong", ["automatic", "", -1, "101", None, "nan"])
-def test_anything_else_is_one_error_about_strength(wrong):
+def test_rejects_other_values_with_one_error(wrong):
     with pytest.raises(ValidationError) as caught:
         EnhanceParams(strength=wrong)
     assert [error["loc"] for error in caught.value.errors()] == [("strength",)]

@@ -43,7 +43,7 @@ def painted(window, colour):
 
 @settings(max_examples=60)
 @given(data=st.data())
-def test_what_nothing_changed_is_the_photo_bit_by_bit(data, window_of):
+def test_unchanged_windows_give_the_photo_back(data, window_of):
     width, height = data.draw(st.integers(1, 160)), data.draw(st.integers(1, 160))
     photo, upscale = textured(width, height, width), data.draw(st.integers(1, 4))
     windows = [
@@ -63,7 +63,7 @@ def test_what_nothing_changed_is_the_photo_bit_by_bit(data, window_of):
     np.testing.assert_array_equal(composed, enlarge(photo, upscale))
 
 
-def test_the_photo_itself_is_never_written_to(window_of):
+def test_compose_does_not_modify_the_photo(window_of):
     photo = textured(200, 200)
     photo.setflags(write=False)
     composed = compose_photo(photo, [painted(window_of(photo, 100, 100, 20), 255)], 1)
@@ -73,7 +73,7 @@ def test_the_photo_itself_is_never_written_to(window_of):
 
 @pytest.mark.parametrize("upscale", [1, 3])
 @pytest.mark.parametrize("size", [512, 48], ids=["native", "shrunk"])
-def test_a_change_inside_a_disc_changes_nothing_outside_its_place_in_the_photo(window_of, size, upscale):
+def test_change_of_a_disc_stays_inside_it(window_of, size, upscale):
     photo = textured(400, 360)
     window = window_of(photo, 210, 170, 40, size=size, **PLAIN)
     assert window.shrunk == (size == 48)
@@ -99,7 +99,7 @@ def test_a_change_inside_a_disc_changes_nothing_outside_its_place_in_the_photo(w
     assert changed[far < (radius - smear) * scale_of(back)].mean() > 0.95
 
 
-def test_a_native_windows_restoration_is_put_back_exactly(window_of):
+def test_unshrunk_window_is_put_back_exactly(window_of):
     """At the photo's own scale nothing is resampled: what came back is what is seen."""
     photo = textured(300, 300)
     window = window_of(photo, 150, 150, 30, **PLAIN)
@@ -109,7 +109,7 @@ def test_a_native_windows_restoration_is_put_back_exactly(window_of):
     np.testing.assert_array_equal(composed[y0:y1, x0:x1], came)
 
 
-def test_a_shrunk_windows_restoration_lands_where_it_belongs(window_of):
+def test_shrunk_window_is_put_back_in_its_place(window_of):
     """A smooth hill in the window is the same hill in the photo, at its place and of its height."""
     photo = np.full((700, 640, 3), 100, np.uint8)
     window = window_of(photo, 320, 350, 100, size=64, **PLAIN)
@@ -161,7 +161,7 @@ def change_of(photo, window, came):
     return composed[y0:y1, x0:x1].astype(float) - window.source
 
 
-def test_detail_is_the_same_whether_or_not_light_was_corrected_for_the_model(window_of, ill_lit):
+def test_light_correction_does_not_change_the_added_detail(window_of, ill_lit):
     (lit, face), (plain, _) = (
         astronauts_window(window_of, ill_lit, **params) for params in ({"clahe": "always"}, PLAIN)
     )
@@ -173,7 +173,7 @@ def test_detail_is_the_same_whether_or_not_light_was_corrected_for_the_model(win
 
 
 @pytest.mark.parametrize("params", [{}, {"clahe": "always"}, {"clahe": "off"}])
-def test_the_face_keeps_the_photos_tone(window_of, ill_lit, params):
+def test_face_keeps_the_photos_tone(window_of, ill_lit, params):
     """Its mean, and that of every part of it, is that of the photo within a level."""
     window, face = astronauts_window(window_of, ill_lit, **params)
     change = change_of(ill_lit, window, detailed(window.pixels))[face]
@@ -182,7 +182,7 @@ def test_the_face_keeps_the_photos_tone(window_of, ill_lit, params):
     assert np.abs(low).max() < 2.5
 
 
-def test_a_texture_that_was_added_is_added_to_the_photo(window_of):
+def test_adds_the_networks_texture_at_the_photos_contrast(window_of):
     """Where contrast was left as it is, to the level; where it was doubled, half of it."""
     photo = textured(400, 400, low=110, high=150)
     y, x = np.indices((400, 400))
@@ -210,7 +210,7 @@ class Lighter:
 
 
 @pytest.mark.parametrize("clahe", ["off", "always"])
-def test_no_window_has_a_border_in_the_photo(window_of, astronaut, clahe):
+def test_window_has_no_visible_border(window_of, astronaut, clahe):
     """The frame of the window is the photo's own, bit by bit, whatever tone the network's faces have."""
     window, _ = astronauts_window(window_of, astronaut, clahe=clahe)
     params = RestoreParams(strength=100, mode="strong", skin_protect=False)
@@ -227,7 +227,7 @@ def test_no_window_has_a_border_in_the_photo(window_of, astronaut, clahe):
 # --- faces whose windows overlap
 
 
-def test_each_pixel_follows_the_face_that_is_nearer(window_of):
+def test_pixel_follows_the_nearer_face(window_of):
     photo = np.full((400, 600, 3), 128, np.uint8)
     red, blue = (
         painted(window_of(photo, x, 200, 60, **PLAIN), colour)
@@ -239,7 +239,7 @@ def test_each_pixel_follows_the_face_that_is_nearer(window_of):
     assert (composed[170:230, 315:400] == (0, 0, 255)).all()
 
 
-def test_of_a_large_and_a_small_face_the_small_one_keeps_its_own(window_of):
+def test_small_face_beside_a_large_one_keeps_its_pixels(window_of):
     """Nearness counts in each face's own size."""
     photo = np.full((600, 600, 3), 128, np.uint8)
     large = painted(window_of(photo, 250, 300, 100, **PLAIN), (255, 0, 0))
@@ -250,7 +250,7 @@ def test_of_a_large_and_a_small_face_the_small_one_keeps_its_own(window_of):
 
 
 @pytest.mark.parametrize("faces", [2, 3, 5])
-def test_where_faces_meet_nothing_is_applied_twice(window_of, faces):
+def test_overlapping_changes_are_not_added_twice(window_of, faces):
     """Windows that all become white make white, and those that gain 20 levels gain 20 in all."""
     photo = np.full((500, 500, 3), 100, np.uint8)
     turns = np.linspace(0, 2 * np.pi, faces, endpoint=False)
@@ -262,7 +262,7 @@ def test_where_faces_meet_nothing_is_applied_twice(window_of, faces):
     assert (np.abs(composed[common].astype(int) - 120) <= 1).all()
 
 
-def test_the_same_face_found_twice_is_restored_once(window_of):
+def test_duplicate_face_is_restored_once(window_of):
     photo = textured(300, 300)
     window = window_of(photo, 150, 150, 40, **PLAIN)
     came = cv2.add(window.pixels, np.full_like(window.pixels, 30))
@@ -273,7 +273,7 @@ def test_the_same_face_found_twice_is_restored_once(window_of):
 
 
 @pytest.mark.parametrize("eyes", [30, 60, 120])
-def test_neighbouring_faces_meet_without_a_hard_seam(window_of, eyes):
+def test_neighbouring_faces_blend_without_a_seam(window_of, eyes):
     """Between black and white the photo rises over a tenth of the distance between the eyes and more."""
     side = 10 * eyes
     photo = np.full((side, side, 3), 128, np.uint8)
@@ -290,7 +290,7 @@ def test_neighbouring_faces_meet_without_a_hard_seam(window_of, eyes):
 
 
 @pytest.mark.parametrize("upscale", [2, 4])
-def test_an_enlarged_photo_meets_at_the_same_places(window_of, upscale):
+def test_enlarged_photo_blends_at_the_same_places(window_of, upscale):
     photo = np.full((300, 400, 3), 128, np.uint8)
     windows = [window_of(photo, x, 150, 40, **PLAIN) for x in (160, 240)]
     one = compose_photo(photo, [painted(w, c) for w, c in zip(windows, (0, 255), strict=True)], 1)
@@ -306,7 +306,7 @@ def test_an_enlarged_photo_meets_at_the_same_places(window_of, upscale):
     assert np.abs(back.astype(int) - one)[20:-20, 120:280].max() < 16
 
 
-def test_windows_that_touch_nowhere_do_not_know_of_each_other(window_of):
+def test_distant_windows_are_independent(window_of):
     photo = textured(900, 300)
     one, other = (window_of(photo, x, 150, 25, **PLAIN) for x in (150, 750))
     came = [RestoredWindow(w, textured(*w.pixels.shape[1::-1], seed=3)) for w in (one, other)]

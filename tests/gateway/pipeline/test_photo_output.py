@@ -56,9 +56,7 @@ def report(answer):
 
 
 @pytest.mark.parametrize("file_format", ["png", "webp", "jpeg"])
-async def test_a_photo_comes_back_at_its_own_size_in_its_own_format(
-    serving, echo_backend, face_at, file_format
-):
+async def test_photo_keeps_its_size_and_format(serving, echo_backend, face_at, file_format):
     photo = textured(211, 157)
     async with serving(echo_backend(), Sees([face_at(100, 80, 25)])) as client:
         answer = await ask(client, encode(photo, file_format, 90))
@@ -70,7 +68,7 @@ async def test_a_photo_comes_back_at_its_own_size_in_its_own_format(
 
 
 @pytest.mark.parametrize("upscale", [1, 2, 4])
-async def test_an_upscaled_photo_is_larger_by_as_much(serving, echo_backend, face_at, upscale):
+async def test_upscale_multiplies_the_photos_size(serving, echo_backend, face_at, upscale):
     backend = echo_backend()
     async with serving(backend, Sees([face_at(60, 50, 20)])) as client:
         answer = await ask(client, encode(textured(120, 90), "png", 90), upscale=upscale)
@@ -78,7 +76,7 @@ async def test_an_upscaled_photo_is_larger_by_as_much(serving, echo_backend, fac
     assert [asked.parameters["upscale"] for asked in backend.asked] == [upscale]
 
 
-async def test_the_report_names_what_was_restored_and_what_was_left_alone(serving, echo_backend, face_at):
+async def test_report_lists_restored_and_left_alone_faces(serving, echo_backend, face_at):
     faces = [face_at(80, 100, 30), face_at(250, 100, 8), face_at(330, 100, 30, yaw=60)]
     async with serving(echo_backend(), Sees(faces)) as client:
         told, _ = report(await ask(client, encode(textured(400, 200), "png", 90), AS_JSON))
@@ -93,7 +91,7 @@ async def test_the_report_names_what_was_restored_and_what_was_left_alone(servin
 
 
 @pytest.mark.parametrize("refuse", [{"no_face": "reject"}, {"yaw": "reject"}])
-async def test_a_photo_that_its_caller_does_not_want_is_refused(serving, echo_backend, face_at, refuse):
+async def test_policies_reject_a_photo(serving, echo_backend, face_at, refuse):
     finder = Sees([] if "no_face" in refuse else [face_at(60, 50, 20, yaw=40)])
     async with serving(echo_backend(), finder) as client:
         answer = await ask(client, encode(textured(120, 90), "png", 90), **refuse)
@@ -101,7 +99,7 @@ async def test_a_photo_that_its_caller_does_not_want_is_refused(serving, echo_ba
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-async def test_a_photo_without_a_face_comes_back_unchanged_with_a_warning(serving, echo_backend):
+async def test_photo_without_a_face_is_unchanged_with_a_warning(serving, echo_backend):
     photo = textured(120, 90)
     async with serving(echo_backend(), Sees()) as client:
         told, pixels = report(await ask(client, encode(photo, "png", 90), AS_JSON))
@@ -112,7 +110,7 @@ async def test_a_photo_without_a_face_comes_back_unchanged_with_a_warning(servin
     assert told["warnings"][0].startswith("no_face:")
 
 
-async def test_every_orientation_gives_the_same_photo(serving, echo_backend, face_at):
+async def test_every_orientation_gives_the_same_upright_photo(serving, echo_backend, face_at):
     upright = Image.fromarray(textured(150, 110))
     lying = {
         1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
@@ -130,9 +128,7 @@ async def test_every_orientation_gives_the_same_photo(serving, echo_backend, fac
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("safe", False), ("all", True)])
-async def test_the_place_where_it_was_taken_is_kept_only_where_that_is_asked(
-    serving, echo_backend, keep, kept
-):
+async def test_keeps_the_location_only_if_asked(serving, echo_backend, keep, kept):
     exif, file = Image.Exif(), io.BytesIO()
     exif[ExifTags.Base.Make] = "Maker"
     exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSAltitude] = 400.0
@@ -144,7 +140,7 @@ async def test_the_place_where_it_was_taken_is_kept_only_where_that_is_asked(
     assert bool(written.get_ifd(ExifTags.IFD.GPSInfo)) == kept
 
 
-async def test_a_transparent_photo_stays_transparent_but_as_jpeg(serving, echo_backend, face_at):
+async def test_transparent_photo_stays_transparent_except_as_jpeg(serving, echo_backend, face_at):
     pixels, file = np.dstack([textured(120, 90), textured(120, 90, 1)[..., 0]]), io.BytesIO()
     Image.fromarray(pixels).save(file, "png")
     async with serving(echo_backend(), Sees([face_at(60, 45, 20)])) as client:
@@ -158,9 +154,7 @@ async def test_a_transparent_photo_stays_transparent_but_as_jpeg(serving, echo_b
 
 
 @pytest.mark.parametrize("size", [(200, 150), (300, 20)], ids=["pixels", "side"])
-async def test_a_result_past_the_limits_is_refused_before_anything_is_restored(
-    serving, echo_backend, face_at, size
-):
+async def test_rejects_a_result_over_the_limits_before_restoring(serving, echo_backend, face_at, size):
     backend, settings = echo_backend(), Settings(limits=LimitSettings(max_pixels=100_000, max_side=500))
     data = encode(textured(*size), "png", 90)
     async with serving(backend, Sees([face_at(60, 15, 20)]), settings) as client:
@@ -172,7 +166,7 @@ async def test_a_result_past_the_limits_is_refused_before_anything_is_restored(
 
 
 @pytest.mark.parametrize(("width", "upscale"), [(16_400, 1), (8_200, 2)])
-async def test_a_photo_wider_than_webp_can_be_is_refused_as_webp_alone(serving, echo_backend, width, upscale):
+async def test_rejects_a_photo_too_wide_for_webp_only_as_webp(serving, echo_backend, width, upscale):
     data = encode(textured(width, 3), "png", 90)
     async with serving(echo_backend(), Sees()) as client:
         refused = await ask(client, data, format="webp", upscale=upscale)
@@ -183,9 +177,7 @@ async def test_a_photo_wider_than_webp_can_be_is_refused_as_webp_alone(serving, 
             assert picture(answer).shape[1] == width * upscale
 
 
-async def test_a_deadline_that_passes_while_faces_are_restored_is_told_as_such(
-    serving, echo_backend, face_at
-):
+async def test_deadline_during_restoration_cancels_every_face(serving, echo_backend, face_at):
     started, given_up = [], []
 
     async def silent(request):
@@ -205,7 +197,7 @@ async def test_a_deadline_that_passes_while_faces_are_restored_is_told_as_such(
     assert 8 <= len(started) < 12
 
 
-async def test_one_face_that_fails_is_one_clear_error(serving, echo_backend, face_at):
+async def test_failure_of_one_face_fails_the_request(serving, echo_backend, face_at):
     calls = []
 
     async def fails_once(request):
@@ -221,7 +213,7 @@ async def test_one_face_that_fails_is_one_clear_error(serving, echo_backend, fac
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-async def test_a_crowd_in_a_portrait_is_cut_to_what_a_backend_takes(serving, echo_backend, fixed_finder):
+async def test_portrait_sends_at_most_64_faces(serving, echo_backend, fixed_finder):
     backend = echo_backend()
     async with serving(backend, fixed_finder(faces=70)) as client:
         answer = await ask(client, encode(textured(300, 300), "png", 90), AS_JSON, output="portrait")
@@ -264,13 +256,13 @@ def check_group(data, answer):
     np.testing.assert_array_equal(enhanced[away], photo[away])
 
 
-async def test_the_group_of_1927_is_found_and_only_its_faces_change(serving, yunet_path, group_1927):
+async def test_group_photo_changes_only_at_its_faces(serving, yunet_path, group_1927):
     async with serving(finder=YunetFinder(yunet_path)) as client:
         check_group(group_1927, await ask(client, group_1927, AS_JSON))
 
 
 @pytest.mark.slow
-async def test_the_group_of_1927_over_a_socket(server_process, yunet_path, group_1927, tmp_path):
+async def test_group_photo_over_a_socket(server_process, yunet_path, group_1927, tmp_path):
     shutil.copy(yunet_path, tmp_path)
     environment = {
         "GATEWAY_FACE_FINDER": "yunet",

@@ -49,7 +49,7 @@ somewhere = st.builds(
 
 
 @given(five=somewhere, width=st.integers(1, 700), height=st.integers(1, 700))
-def test_a_box_lies_in_its_photo_and_holds_what_of_the_landmarks_lies_there(five, width, height):
+def test_box_lies_in_the_photo_and_holds_its_landmarks(five, width, height):
     x0, y0, x1, y1 = find_window_box(five, width, height)
     assert 0 <= x0 < x1 <= width
     assert 0 <= y0 < y1 <= height
@@ -64,7 +64,7 @@ def test_a_box_lies_in_its_photo_and_holds_what_of_the_landmarks_lies_there(five
     narrow=st.floats(0.5, 1),
     short=st.floats(0.75, 1),
 )
-def test_a_box_holds_the_networks_crop_and_all_of_its_mask(eyes, roll, narrow, short):
+def test_box_holds_the_networks_crop_and_mask(eyes, roll, narrow, short):
     """Of the crop at least 45 % of its side from its middle; further out the mask ends anyway."""
     five = landmarks(2000, 2000, eyes, roll, narrow, short)
     x0, y0, x1, y1 = find_window_box(five, 4000, 4000)
@@ -81,7 +81,7 @@ def test_a_box_holds_the_networks_crop_and_all_of_its_mask(eyes, roll, narrow, s
 
 @settings(max_examples=40)
 @given(five=somewhere, width=st.integers(1, 400), height=st.integers(1, 400), size=st.integers(16, 300))
-def test_a_window_is_never_enlarged_and_shrunk_only_past_what_the_network_can_use(five, width, height, size):
+def test_window_shrinks_only_if_larger_than_the_network_can_use(five, width, height, size):
     window = cut_window(textured(width, height), a_face(five), size, PLAIN)
     x0, y0, x1, y1 = window.box
     across, down = x1 - x0, y1 - y0
@@ -94,7 +94,7 @@ def test_a_window_is_never_enlarged_and_shrunk_only_past_what_the_network_can_us
     assert window.pixels.shape == window.source.shape
 
 
-def test_a_window_at_the_photos_scale_is_a_part_of_it():
+def test_unshrunk_window_is_a_crop_of_the_photo():
     photo = textured(300, 200)
     window = cut_window(photo, a_face(landmarks(140, 90, 25)), 512, PLAIN)
     x0, y0, x1, y1 = window.box
@@ -102,7 +102,7 @@ def test_a_window_at_the_photos_scale_is_a_part_of_it():
     np.testing.assert_allclose(window.landmarks[0], window.face.landmarks5 - (x0, y0), atol=1e-4)
 
 
-def test_a_shrunk_windows_matrix_takes_the_landmarks_to_where_they_are_seen():
+def test_matrix_of_a_shrunk_window_maps_the_landmarks():
     """Three marks in the photo are found in the window where its matrix says."""
     photo = np.zeros((900, 1000, 3), np.uint8)
     five = landmarks(500, 450, 150)
@@ -117,7 +117,7 @@ def test_a_shrunk_windows_matrix_takes_the_landmarks_to_where_they_are_seen():
         assert rows[near].mean() == pytest.approx(y, abs=0.5)
 
 
-def test_a_window_shows_the_network_the_same_crop_as_its_photo():
+def test_window_and_photo_have_the_same_aligned_crop():
     """Cutting and shrinking is no second resampling that anybody would see."""
     photo = np.zeros((700, 800, 3), np.uint8)
     y, x = np.indices(photo.shape[:2])
@@ -132,7 +132,7 @@ def test_a_window_shows_the_network_the_same_crop_as_its_photo():
     )
 
 
-def test_a_window_without_a_known_inference_size_is_as_large_as_one_for_512():
+def test_unknown_inference_size_counts_as_512():
     photo, face = textured(1500, 1500), a_face(landmarks(750, 750, 250))
     unknown, known = (cut_window(photo, face, size, PLAIN) for size in (None, 512))
     assert unknown.shrunk

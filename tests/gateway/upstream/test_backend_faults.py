@@ -309,7 +309,7 @@ FAULTS = [
 @pytest.mark.parametrize(
     ("fault", "status", "slug", "retry_after"), FAULTS, ids=[fault.__name__ for fault, *_ in FAULTS]
 )
-async def test_each_fault_has_its_answer_and_the_next_request_is_served(
+async def test_fault_has_its_problem_and_the_next_request_succeeds(
     serving, server, fault, status, slug, retry_after
 ):
     server.fault = fault
@@ -322,7 +322,7 @@ async def test_each_fault_has_its_answer_and_the_next_request_is_served(
         assert answer.status_code == 200, answer.text
 
 
-async def test_a_single_reset_is_invisible_to_the_caller(serving, server):
+async def test_retries_a_connection_reset(serving, server):
     async def reset_once(call: Call) -> None:
         server.fault = behave
         call.reset()
@@ -333,7 +333,7 @@ async def test_a_single_reset_is_invisible_to_the_caller(serving, server):
     assert server.restorations == 2
 
 
-async def test_a_moment_of_being_busy_is_invisible_to_the_caller(serving, server):
+async def test_retries_a_busy_backend(serving, server):
     async def busy_once(call: Call) -> None:
         server.fault = behave
         call.reply(429, {"Retry-After": "0"})
@@ -343,14 +343,14 @@ async def test_a_moment_of_being_busy_is_invisible_to_the_caller(serving, server
         assert (await enhance(client)).status_code == 200
 
 
-async def test_retries_can_be_turned_off(serving, server):
+async def test_one_attempt_means_no_retries(serving, server):
     server.fault = reset
     async with serving(settings=upstream(server, backend_attempts=1)) as client:
         problem(await enhance(client), 503, "backend-away")
     assert server.restorations == 1
 
 
-async def test_many_callers_of_a_dead_backend_do_not_make_a_storm(serving, server):
+async def test_retry_budget_limits_attempts_at_a_dead_backend(serving, server):
     callers, ratio, reserve = 24, 0.2, 10
     settings = upstream(server, backend_attempts=5, retry_ratio=ratio, breaker_failures=10_000)
     async with serving(settings=settings) as client:
@@ -363,7 +363,7 @@ async def test_many_callers_of_a_dead_backend_do_not_make_a_storm(serving, serve
     assert server.connections <= callers * (1 + ratio) + reserve
 
 
-async def test_an_open_breaker_sends_nothing_and_is_told_by_readyz(serving, server):
+async def test_open_breaker_sends_nothing_and_fails_readyz(serving, server):
     settings = upstream(server, backend_attempts=1, breaker_failures=3, breaker_cool_down_s=300)
     async with serving(settings=settings) as client:
         ready = await client.get("/readyz")
@@ -391,7 +391,7 @@ async def ready_again(client: httpx.AsyncClient) -> str:
 
 
 @pytest.mark.parametrize("fault", [reset, fail_500, hang], ids=lambda fault: fault.__name__)
-async def test_a_breaker_opens_half_opens_and_recovers_without_a_restart(serving, server, fault):
+async def test_breaker_opens_half_opens_and_closes(serving, server, fault):
     settings = upstream(
         server, backend_attempts=1, breaker_failures=2, breaker_cool_down_s=0.3, timeout_s=0.5
     )
@@ -407,7 +407,7 @@ async def test_a_breaker_opens_half_opens_and_recovers_without_a_restart(serving
             assert await ready_again(client) == "closed"
 
 
-async def test_callers_in_a_hurry_do_not_open_the_breaker_for_the_others(serving, server):
+async def test_short_deadlines_do_not_open_the_breaker(serving, server):
     async def slow(call: Call) -> None:
         await asyncio.sleep(0.5)
         call.answer()
@@ -419,7 +419,7 @@ async def test_callers_in_a_hurry_do_not_open_the_breaker_for_the_others(serving
         assert (await enhance(client)).status_code == 200
 
 
-async def test_a_backend_that_is_stopped_and_started_is_found_again(serving):
+async def test_recovers_after_a_backend_restart(serving):
     """Its port refuses meanwhile, and what was known of its models bridges the gap."""
     server = FaultServer()
     async with server.listening():
@@ -442,7 +442,7 @@ async def test_a_backend_that_is_stopped_and_started_is_found_again(serving):
         await gateway.__aexit__(None, None, None)
 
 
-async def test_a_gateway_that_starts_before_its_backend_serves_once_it_is_there(serving):
+async def test_gateway_started_before_its_backend_serves_later(serving):
     server = FaultServer()
     async with server.listening():
         pass
@@ -454,7 +454,7 @@ async def test_a_gateway_that_starts_before_its_backend_serves_once_it_is_there(
             assert (await enhance(client)).status_code == 200
 
 
-async def test_concurrent_callers_never_get_each_others_picture_from_a_flaky_backend(serving, server):
+async def test_flaky_backend_never_mixes_up_pictures(serving, server):
     """Restorations are answered with another's picture and id, reset, or late and in disorder."""
     calls: list[Call] = []
 

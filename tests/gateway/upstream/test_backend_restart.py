@@ -101,9 +101,7 @@ def all_colours() -> Iterator[Colour]:
     return iter(shuffled)
 
 
-async def test_a_backend_killed_and_restarted_under_load_gives_no_wrong_answer(
-    serving, tmp_path: Path, free_ports
-):
+async def test_backend_killed_under_load_gives_no_wrong_answer(serving, tmp_path: Path, free_ports):
     (port,) = free_ports(1)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "GPEN_"))}
     environment |= {"GPEN_BACKEND_ENGINE": "classical", "GPEN_MODELS_DIR": str(tmp_path)}

@@ -15,7 +15,9 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("output", ["portrait", "photo"])
-async def test_both_deployments_give_the_same_bytes(serving, server_process, astronaut, tmp_path, output):
+async def test_embedded_and_separate_backend_give_the_same_bytes(
+    serving, server_process, astronaut, tmp_path, output
+):
     """Also where a picture is larger than what is copied and sent at once."""
     photo = encode(cv2.resize(astronaut, (1800, 1800), interpolation=cv2.INTER_CUBIC), "jpeg", 90)
     fields = {"format": "png", "sharpen": "30", "output": output}
@@ -33,7 +35,7 @@ async def test_both_deployments_give_the_same_bytes(serving, server_process, ast
     assert ready["backend"].rstrip("/") == url
 
 
-async def test_the_embedded_backend_is_ready_by_itself(monkeypatch, tmp_path):
+async def test_embedded_backend_is_live_and_ready(monkeypatch, tmp_path):
     monkeypatch.setenv("GPEN_BACKEND_ENGINE", "classical")
     monkeypatch.setenv("GPEN_MODELS_DIR", str(tmp_path))
     async with run_embedded_backend() as transport, GpenClient(EMBEDDED_URL, transport=transport) as client:
@@ -41,9 +43,7 @@ async def test_the_embedded_backend_is_ready_by_itself(monkeypatch, tmp_path):
         assert await client.ready()
 
 
-async def test_a_defect_of_the_embedded_backend_is_a_502_as_over_a_socket(
-    serving, portrait_jpeg, monkeypatch
-):
+async def test_exception_in_the_embedded_backend_is_a_502(serving, portrait_jpeg, monkeypatch):
     def broken(*_):
         raise RuntimeError("a defect")
 
@@ -53,7 +53,7 @@ async def test_a_defect_of_the_embedded_backend_is_a_502_as_over_a_socket(
     assert (answer.status_code, answer.json()["type"]) == (502, "backend-broken")
 
 
-async def test_a_gateway_with_a_backend_elsewhere_starts_none_of_its_own(serving, monkeypatch):
+async def test_backend_url_disables_the_embedded_backend(serving, monkeypatch):
     """The settings of the other one may be no good here."""
     monkeypatch.setenv("GPEN_BACKEND_ENGINE", "magic")
     settings = Settings(upstream=UpstreamSettings(backend_url="http://127.0.0.1:9/"))

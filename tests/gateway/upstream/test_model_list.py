@@ -55,14 +55,14 @@ async def names(waiting) -> list[str]:
     return [model.name for model in await waiting]
 
 
-async def test_all_who_wait_share_one_answer(backend, model_list):
+async def test_concurrent_callers_share_one_refresh(backend, model_list):
     answers = await asyncio.gather(*(names(model_list.get()) for _ in range(20)))
     assert answers == [[NAMES[1]]] * 20
     # Two descriptions, and whether the one that exists is ready.
     assert backend.asked == 3
 
 
-async def test_one_who_gives_up_takes_the_answer_from_nobody(backend, model_list):
+async def test_cancelled_caller_does_not_cancel_the_refresh(backend, model_list):
     backend.gate.clear()
     first, second = (asyncio.create_task(names(model_list.get_fresh())) for _ in range(2))
     await asyncio.sleep(0)
@@ -71,7 +71,7 @@ async def test_one_who_gives_up_takes_the_answer_from_nobody(backend, model_list
     assert await second == [NAMES[1]]
 
 
-async def test_a_backend_that_hangs_or_goes_away_later_keeps_nobody_waiting(backend, model_list):
+async def test_stale_list_is_returned_while_the_backend_hangs_or_fails(backend, model_list):
     await model_list.get_fresh()
     backend.gate.clear()
     asked = backend.asked
@@ -86,9 +86,7 @@ async def test_a_backend_that_hangs_or_goes_away_later_keeps_nobody_waiting(back
     assert backend.asked > asked
 
 
-async def test_after_a_long_silence_it_asks_first_and_falls_back_on_what_it_knew(
-    backend, model_list, monkeypatch
-):
+async def test_old_list_is_refreshed_first_and_used_if_that_fails(backend, model_list, monkeypatch):
     await model_list.get_fresh()
     monkeypatch.setattr("gateway.upstream.model_list._STALE_S", -1.0)
     asked = backend.asked
@@ -98,7 +96,7 @@ async def test_after_a_long_silence_it_asks_first_and_falls_back_on_what_it_knew
     assert await names(model_list.get()) == [NAMES[1]]
 
 
-async def test_where_nothing_is_known_the_failure_is_told_and_the_next_one_asks_again(backend, model_list):
+async def test_failure_without_a_cached_list_is_raised_and_retried(backend, model_list):
     backend.away = True
     for wait in (model_list.get_fresh, model_list.get):
         with pytest.raises(BackendAway):
@@ -107,7 +105,7 @@ async def test_where_nothing_is_known_the_failure_is_told_and_the_next_one_asks_
     assert await names(model_list.get()) == [NAMES[1]]
 
 
-async def test_fresh_answers_are_not_asked_for_again(backend, model_list, monkeypatch):
+async def test_fresh_list_is_not_refreshed(backend, model_list, monkeypatch):
     monkeypatch.setattr("gateway.upstream.model_list._FRESH_S", 600.0)
     for _ in range(3):
         await model_list.get_fresh()
@@ -115,7 +113,7 @@ async def test_fresh_answers_are_not_asked_for_again(backend, model_list, monkey
     assert backend.asked == 3
 
 
-async def test_closing_ends_what_is_still_asked(backend, model_list):
+async def test_close_cancels_a_running_refresh(backend, model_list):
     backend.gate.clear()
     waiting = asyncio.create_task(model_list.get_fresh())
     await asyncio.sleep(0)
