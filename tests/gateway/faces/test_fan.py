@@ -1,4 +1,4 @@
-"""FAN's own weights are too large to ship: a seeded network of the same shape stands in for them."""
+"""FAN's weights are too large to ship, so tests use a stub or a seeded network of the same shape."""
 
 import dataclasses
 import hashlib
@@ -22,7 +22,7 @@ REFUSING = "http://127.0.0.1:1/weights"
 
 
 def seen_in(box, yaw):
-    """The mean face at `yaw` degrees where `box` is: (68, 2) px, the jaw line at the box's middle."""
+    """The mean face at `yaw` degrees in `box`: (68, 2) px, with the jaw line at the box's centre."""
     x0, y0, x1, y1 = box[:4]
     middle = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
     turned = pose._MEAN_FACE @ cv2.Rodrigues(np.radians([0.0, yaw, 0.0]))[0].T
@@ -57,7 +57,7 @@ def test_selects_five_of_68_landmarks():
 
 @pytest.mark.parametrize("enlarged", [1, 5])
 def test_landmarks_and_pose_are_in_photo_pixels(stubbed, yunet_path, astronaut, enlarged):
-    """The network sees a reduced copy of a large photo."""
+    """The network gets a reduced copy of a large photo."""
     photo = cv2.resize(astronaut, None, fx=enlarged, fy=enlarged, interpolation=cv2.INTER_LINEAR)
     (face,), (box,) = stubbed.find(photo), YunetFinder(yunet_path).find(photo)
     assert max(Stub.asked.shape) <= 1536
@@ -81,7 +81,7 @@ def test_finds_no_face_in_a_faceless_picture(stubbed, faceless_picture):
 
 @pytest.fixture
 def torch_home(monkeypatch, tmp_path):
-    """An empty TORCH_HOME; nothing can be fetched into it."""
+    """The weights folder of an empty TORCH_HOME. Downloads fail."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(finder, "FAN", dataclasses.replace(finder.FAN, url=REFUSING))
     (tmp_path / "torch" / "hub" / "checkpoints").mkdir(parents=True)
@@ -110,7 +110,7 @@ def test_never_unpickles_an_unverified_file(monkeypatch, torch_home, models, cap
 
 @pytest.fixture(scope="module")
 def seeded_fan(tmp_path_factory):
-    """A file like FAN's, with seeded weights."""
+    """A file like FAN's with seeded weights."""
     torch = pytest.importorskip("torch")
     fan = pytest.importorskip("face_alignment.models").FAN
     torch.manual_seed(7)
@@ -121,7 +121,7 @@ def seeded_fan(tmp_path_factory):
 
 @pytest.fixture
 def seeded(monkeypatch, seeded_fan, torch_home, models):
-    """`fan` and `auto` find the seeded file as if it were the published one."""
+    """`fan` and `auto` accept the seeded file as the published one."""
     (torch_home / seeded_fan.name).symlink_to(seeded_fan)
     sha256 = hashlib.sha256(seeded_fan.read_bytes()).hexdigest()
     monkeypatch.setattr(finder, "FAN", dataclasses.replace(finder.FAN, sha256=sha256))
@@ -148,15 +148,15 @@ def test_rejects_a_truncated_weights_file(seeded, seeded_fan, torch_home):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_sixteen_threads_find_the_same_as_one(seeded, sixteen, concurrently, told):
+def test_sixteen_threads_find_the_same_as_one(seeded, sixteen, concurrently, found_numbers):
     found = finder.make_finder("fan", seeded)
-    alone = [told(found, pixels) for pixels in sixteen]
+    alone = [found_numbers(found, pixels) for pixels in sixteen]
     assert concurrently(found, sixteen) == [faces * 2 for faces in alone]
 
 
 @pytest.mark.slow
 def test_random_landmarks_still_make_a_portrait(seeded, astronaut):
-    """Random weights put landmarks anywhere, even on one another."""
+    """Random weights put landmarks anywhere, even at the same place."""
     found = finder.make_finder("fan", seeded)
     portrait = standardise(Photo(astronaut, None, "PNG"), PreprocessParams(), found, Timings())
     assert portrait.pixels.shape == (896, 896, 3)

@@ -7,7 +7,7 @@ import pytest
 from gateway.faces import FinderUnavailable, finder, make_finder
 
 REFUSING = "http://127.0.0.1:1/weights"
-# TEST-NET-1 (RFC 5737): nothing is ever there.
+# TEST-NET-1 (RFC 5737) is never reachable.
 UNROUTABLE = "http://192.0.2.1/weights"
 
 
@@ -19,7 +19,7 @@ def models(tmp_path, yunet_path):
 
 @pytest.fixture(autouse=True)
 def nothing_to_fetch(monkeypatch, tmp_path_factory):
-    """No test here leaves the machine, and torch.hub has nothing yet."""
+    """Downloads fail at once, and torch.hub has no weights."""
     monkeypatch.setattr(finder, "YUNET", dataclasses.replace(finder.YUNET, url=REFUSING))
     monkeypatch.setattr(finder, "FAN", dataclasses.replace(finder.FAN, url=REFUSING))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))

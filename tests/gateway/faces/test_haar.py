@@ -46,19 +46,19 @@ def test_finds_no_face_in_a_faceless_picture(finder, faceless_picture):
     assert finder.find(faceless_picture) == []
 
 
-def test_finding_is_deterministic(catalog, told):
+def test_finding_is_deterministic(catalog, found_numbers):
     group = next(portrait for portrait in catalog if portrait.faces > 20).photo().pixels
-    assert told(HaarFinder(), group) == told(HaarFinder(), group)
+    assert found_numbers(HaarFinder(), group) == found_numbers(HaarFinder(), group)
 
 
-def test_sixteen_threads_find_the_same_as_one(finder, sixteen, concurrently, told):
-    alone = [told(finder, pixels) for pixels in sixteen]
+def test_sixteen_threads_find_the_same_as_one(finder, sixteen, concurrently, found_numbers):
+    alone = [found_numbers(finder, pixels) for pixels in sixteen]
     assert len({tuple(map(tuple, faces)) for faces in alone}) == 16
     assert concurrently(finder, sixteen) == [faces * 2 for faces in alone]
 
 
 def test_finds_most_upright_portraits(finder, some_portraits):
-    """Profiles, hats and winks are beyond a frontal cascade."""
+    """A frontal cascade misses profiles, hats and winks."""
     portraits = [portrait for portrait in some_portraits[::2] if portrait.faces and portrait.kind != "phone"]
     found = [bool(finder.find(portrait.photo().pixels)) for portrait in portraits]
     assert np.mean(found) >= 0.85

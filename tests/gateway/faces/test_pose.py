@@ -22,7 +22,7 @@ def rotation(yaw, pitch, roll):
 
 
 def seen(points, yaw, pitch=0.0, roll=0.0, at=(WIDTH / 2, HEIGHT / 2), distance=1000.0):
-    """The mean face as a camera that looks at it sees it: (5 or 68, 2), px."""
+    """Project the mean face for a camera that points at it: (5 or 68, 2), px."""
     model = MODELS[points]
     middle = (model if points == 5 else model[17:]).mean(0)
     x, y, z = ((model - middle) @ rotation(yaw, pitch, roll).T + (0, 0, distance)).T
@@ -30,8 +30,8 @@ def seen(points, yaw, pitch=0.0, roll=0.0, at=(WIDTH / 2, HEIGHT / 2), distance=
 
 
 def pose_of(points):
-    told = pose.estimate_pose_from_5 if len(points) == 5 else pose.estimate_pose_from_68
-    return told(points, WIDTH, HEIGHT)
+    estimate = pose.estimate_pose_from_5 if len(points) == 5 else pose.estimate_pose_from_68
+    return estimate(points, WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize("points", [5, 68])

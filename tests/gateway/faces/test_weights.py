@@ -16,7 +16,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 @contextmanager
 def server(answer):
-    """A server that hands every connection, its request read, to `answer(connection, path)`."""
+    """A server that reads each request and calls `answer(connection, path)`."""
     listener = socket.create_server(("127.0.0.1", 0))
     closing = threading.Event()
 
@@ -38,7 +38,7 @@ def server(answer):
             threads[-1].start()
 
     def quietly(connection):
-        # The client hangs up, as it should, on some of these answers.
+        # The client closes the connection on some of these answers.
         with suppress(OSError):
             talk(connection)
 
@@ -70,7 +70,7 @@ def serve_whole(connection, path):
 
 def reset_half_way(connection, path):
     connection.sendall(head() + CONTENT[: len(CONTENT) // 2])
-    # Closing without lingering resets.
+    # SO_LINGER of zero makes close() send a reset.
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
@@ -222,7 +222,7 @@ def test_raises_if_a_damaged_file_cannot_be_replaced(folder):
 
 def test_unreadable_file_counts_as_missing(folder):
     folder.mkdir()
-    # Readable by its mode, but not at address zero.
+    # /proc/self/mem can be opened, but not read at offset zero.
     (folder / "weights.bin").symlink_to("/proc/self/mem")
     assert file_at("http://127.0.0.1:1/").find_verified(folder) is None
 

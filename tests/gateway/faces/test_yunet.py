@@ -42,14 +42,14 @@ def test_finds_no_face_in_a_faceless_picture(finder, faceless_picture):
     assert finder.find(faceless_picture) == []
 
 
-def test_finding_is_deterministic(yunet_path, catalog, told):
+def test_finding_is_deterministic(yunet_path, catalog, found_numbers):
     group = next(portrait for portrait in catalog if portrait.faces > 20).photo().pixels
-    assert told(YunetFinder(yunet_path), group) == told(YunetFinder(yunet_path), group)
+    assert found_numbers(YunetFinder(yunet_path), group) == found_numbers(YunetFinder(yunet_path), group)
 
 
-def test_sixteen_threads_find_the_same_as_one(finder, sixteen, concurrently, told):
-    alone = [told(finder, pixels) for pixels in sixteen]
-    assert len({tuple(face) for (face,) in alone}) == 16, "the pictures must tell the threads apart"
+def test_sixteen_threads_find_the_same_as_one(finder, sixteen, concurrently, found_numbers):
+    alone = [found_numbers(finder, pixels) for pixels in sixteen]
+    assert len({tuple(face) for (face,) in alone}) == 16, "each picture must have a different result"
     assert concurrently(finder, sixteen) == [faces * 2 for faces in alone]
 
 
@@ -79,8 +79,8 @@ def test_finds_the_face_of_all_portraits(finder, catalog):
     assert lost(catalog, finder) == []
 
 
-class Told(YunetFinder):
-    """Sees what it is told to: for each width of a copy faces of (middle x, width, score), in its px."""
+class StubFinder(YunetFinder):
+    """Detects given faces: by width of the copy, (centre x, width, score) in its px."""
 
     def __init__(self, path, faces):
         super().__init__(path)
@@ -112,7 +112,7 @@ PHOTO = np.zeros((1200, 1600, 3), np.uint8)
 
 
 def test_single_large_face_needs_two_copies(yunet_path):
-    finder = Told(yunet_path, {320: [(100, 60, 0.9)], 640: [(200, 120, 0.9)]})
+    finder = StubFinder(yunet_path, {320: [(100, 60, 0.9)], 640: [(200, 120, 0.9)]})
     (face,) = finder.find(PHOTO)
     assert finder.looks == [320, 640]
     assert face.eye_centre[0] == pytest.approx(100 * 5 + 2, abs=1)
@@ -121,7 +121,7 @@ def test_single_large_face_needs_two_copies(yunet_path):
 @pytest.mark.parametrize("small", [[], [(100, 20, 0.75)]])
 def test_small_face_has_landmarks_of_the_largest_copy(yunet_path, small):
     faces = {320: small, 640: [(201, 40, 0.9)], 1024: [(330, 64, 0.85)]}
-    finder = Told(yunet_path, faces)
+    finder = StubFinder(yunet_path, faces)
     (face,) = finder.find(PHOTO)
     assert finder.looks == [320, 640, 1024]
     assert face.eye_centre[0] == pytest.approx(330 * 1600 / 1024, abs=1)
@@ -129,19 +129,19 @@ def test_small_face_has_landmarks_of_the_largest_copy(yunet_path, small):
 
 def test_finds_small_faces_beside_a_large_one(yunet_path):
     faces = {320: [(100, 60, 0.9)], 640: [(200, 120, 0.9), (500, 20, 0.85)], 1024: [(800, 32, 0.9)]}
-    assert len(Told(yunet_path, faces).find(PHOTO)) == 2
+    assert len(StubFinder(yunet_path, faces).find(PHOTO)) == 2
 
 
 def test_drops_a_face_that_a_larger_copy_does_not_confirm(yunet_path):
     faces = {320: [(100, 60, 0.9), (250, 30, 0.75)], 640: [(200, 120, 0.9)]}
-    assert len(Told(yunet_path, faces).find(PHOTO)) == 1
+    assert len(StubFinder(yunet_path, faces).find(PHOTO)) == 1
 
 
 def test_keeps_an_unconfirmed_face_if_it_is_the_only_one(yunet_path):
-    finder = Told(yunet_path, {320: [(100, 30, 0.75)]})
+    finder = StubFinder(yunet_path, {320: [(100, 30, 0.75)]})
     assert len(finder.find(PHOTO)) == 1
     assert finder.looks == [320, 640, 1024]
 
 
 def test_ignores_boxes_that_overflow(yunet_path):
-    assert Told(yunet_path, {320: [(100, np.inf, 0.9)]}).find(PHOTO) == []
+    assert StubFinder(yunet_path, {320: [(100, np.inf, 0.9)]}).find(PHOTO) == []

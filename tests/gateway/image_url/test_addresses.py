@@ -1,4 +1,4 @@
-"""Only the internet's own addresses pass, however they are spelled."""
+"""Only public addresses pass, in any notation."""
 
 import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address

@@ -1,4 +1,4 @@
-"""Names from strangers."""
+"""File names from uploads are sanitised and made unique."""
 
 from pathlib import PurePosixPath, PureWindowsPath
 

@@ -1,4 +1,4 @@
-"""Every picture people upload becomes upright 8-bit sRGB, and pixels become files again."""
+"""Decoding any supported picture into upright 8-bit sRGB."""
 
 import io
 import struct
@@ -6,13 +6,9 @@ import struct
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from PIL import ExifTags, Image
 
 from gateway.errors import TooManyPixels
-from gateway.imaging.encoder import encode
 from gateway.imaging.photo import Photo, PixelLimits, decode
 
 LIMITS = PixelLimits(max_pixels=1_000_000, max_side=10_000)
@@ -22,7 +18,7 @@ UPRIGHT = cv2.resize(
     (80, 48),
     interpolation=cv2.INTER_NEAREST,
 )
-# How a camera that was held so stores the upright picture. Source: CIPA DC-008 (Exif 3.0), tag 274.
+# How the upright picture is stored for each orientation. Source: CIPA DC-008 (Exif 3.0), tag 274.
 STORED = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -44,7 +40,7 @@ def saved(picture: Image.Image | np.ndarray, file_format: str, **options) -> byt
 
 
 def read(data: bytes) -> Photo:
-    """The photo, which must be what every later step relies on, and have nothing to warn of."""
+    """Decode, and check the invariants and that there are no warnings."""
     photo = decode(data, LIMITS)
     assert photo.pixels.dtype == np.uint8
     assert photo.pixels.shape == (photo.height, photo.width, 3)
@@ -101,7 +97,7 @@ def test_ignores_an_invalid_orientation(orientation):
 )
 @pytest.mark.parametrize("kind", range(14))
 def test_malformed_exif_tag_keeps_the_orientation(tag, kind):
-    """Real cameras write tags of wrong types, and lengths that are not there."""
+    """Real cameras write tags of wrong types, and lengths past the end."""
     data = saved(
         STORED[6](UPRIGHT), "JPEG", quality=100, subsampling=0, exif=exif(6, (tag, kind, 1, b"\1\0\0\0"))
     )
@@ -278,38 +274,5 @@ def test_rejects_one_pixel_over_the_limit():
 
 
 def test_rejects_a_side_over_the_limit():
-    with pytest.raises(TooManyPixels, match="10001 px long"):
+    with pytest.raises(TooManyPixels, match="10,001 px"):
         decode(saved(Image.new("L", (10_001, 2)), "PNG"), LIMITS)
-
-
-@given(arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))))
-@settings(deadline=None, max_examples=50)
-def test_png_is_lossless_and_deterministic(pixels):
-    data = encode(pixels, "png", 95)
-    assert data == encode(pixels, "png", 95)
-    assert far_off(decode(data, LIMITS).pixels, pixels) == 0
-
-
-@pytest.mark.parametrize("output_format", ["jpeg", "webp"])
-@pytest.mark.parametrize("quality", [1, 50, 89, 90, 95, 100])
-def test_lossy_formats_stay_close_and_are_deterministic(astronaut, output_format, quality):
-    data = encode(astronaut, output_format, quality)
-    assert data == encode(astronaut, output_format, quality)
-    photo = read(data)
-    assert photo.format == output_format.upper()
-    assert np.abs(photo.pixels.astype(int) - astronaut).mean() < (4 if quality >= 50 else 20)
-
-
-@pytest.mark.parametrize("output_format", ["jpeg", "webp"])
-def test_higher_quality_has_more_bytes(astronaut, output_format):
-    sizes = [len(encode(astronaut, output_format, quality)) for quality in (10, 50, 95)]
-    assert sizes == sorted(sizes)
-    assert sizes[-1] > 2 * sizes[0]
-
-
-def test_encoding_does_not_modify_the_pixels():
-    pixels = UPRIGHT.copy()
-    pixels.setflags(write=False)
-    for output_format in ("png", "jpeg", "webp"):
-        encode(pixels, output_format, 80)
-    assert far_off(pixels, UPRIGHT) == 0

@@ -1,4 +1,4 @@
-"""Any bytes give a photo or an error that a caller can be told, at a cost that the limits bound."""
+"""Any bytes give a photo or a GatewayError, at a bounded cost."""
 
 import io
 import json
@@ -40,7 +40,7 @@ def png(width: int, height: int, rows: bytes, before: bytes = b"", bits: int = 8
 
 
 def tiff(width: int, height: int, data: bytes, *tags: tuple[int, int]) -> bytes:
-    """A grey TIFF of 8 bits. tags: further ones, with their values; None is where `data` starts."""
+    """A grey TIFF of 8 bits. tags: additional ones; a value of None is the offset of `data`."""
     plain = [(256, width), (257, height), (258, 8), (262, 1), (277, 1), *tags]
     start = 14 + 12 * len(plain)
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, start if v is None else v) for tag, v in sorted(plain))
@@ -59,7 +59,7 @@ def webp(name: bytes, data: bytes) -> bytes:
 
 
 def nothing(size: int) -> bytes:
-    """`size` squared zeros, deflated: a thousandth of it."""
+    """`size` squared zeros, deflated to a thousandth."""
     deflate = zlib.compressobj(9)
     return b"".join(deflate.compress(bytes(size)) for _ in range(size)) + deflate.flush()
 
@@ -104,7 +104,7 @@ print(json.dumps({name: measured(bytes.fromhex(data)) for name, data in json.loa
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, tuple[str | None, float]]:
-    """What each bomb gave, and the megabytes it cost in a process of its own, allocations of C included."""
+    """The error of each bomb, and the growth of a separate process's memory, MB."""
     bombs = json.dumps({name: data.hex() for name, data in BOMBS.items()}).encode()
     return json.loads(subprocess.check_output([sys.executable, "-c", MEASURE], input=bombs))
 
@@ -130,7 +130,7 @@ def test_rejects_a_compressed_text_bomb():
 
 
 def with_scans(photo: bytes, scans: int) -> bytes:
-    """A progressive JPEG whose last scan comes as many times more: a hundred bytes each."""
+    """A progressive JPEG with its last scan, a hundred bytes, repeated `scans` times."""
     last = photo[photo.rindex(b"\xff\xda") : -2]
     return photo[:-2] + last * scans + photo[-2:]
 
@@ -139,23 +139,23 @@ PROGRESSIVE = saved(np.full((1000, 1000, 3), 128, np.uint8), "JPEG", progressive
 
 
 def test_rejects_a_jpeg_with_too_many_scans():
-    """Undetected, this one of 2 MB would keep its thread for minutes."""
+    """Decoding this file of 2 MB would take minutes."""
     limits = PixelLimits(max_pixels=1_000_000, max_side=1000)
-    with pytest.raises(TooManyPixels, match="20010 times over its 1000x1000 pixels"):
+    with pytest.raises(TooManyPixels, match="20,010 scans of 1000x1000 pixels"):
         decode(with_scans(PROGRESSIVE, 20_000), limits)
     assert decode(with_scans(PROGRESSIVE, 20), limits).width == 1000
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"quality": 100}])
 def test_counts_scans_outside_metadata_only(options):
-    """Not in a profile, a comment, restarts, or what is appended, such as the film of a phone's photo."""
+    """Not in a profile, a comment, restarts or appended data, such as the video of a phone's photo."""
     tricky = b"\xff\xda\xff\xd9" * 9
     data = saved(NOISE, "JPEG", icc_profile=tricky, comment=tricky, exif=b"Exif\0\0" + tricky, **options)
     assert count_scans(data + tricky) == count_scans(saved(NOISE, "JPEG", **options))
     assert count_scans(data) in (1, 10)
 
 
-# Whole enough to be recognised, so each of them is a damaged picture once its end is missing.
+# Formats whose header is recognised even if the end is missing.
 WHOLE = {
     "JPEG": saved(NOISE, "JPEG"),
     "PNG": saved(NOISE, "PNG"),
@@ -203,7 +203,7 @@ def test_unsupported_files_are_rejected(data):
 
 
 def photo_or_error(data: bytes) -> Photo | GatewayError:
-    """What `data` gives; any other error is a defect."""
+    """Decode `data`, or return its GatewayError. Other exceptions fail the test."""
     try:
         photo = decode(data, PixelLimits(max_pixels=100_000, max_side=5_000))
     except GatewayError as error:
@@ -253,7 +253,7 @@ CHANGES = st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_si
 @given(st.sampled_from(SEEDS), CHANGES, st.integers(0, 2**16))
 @settings(deadline=None, max_examples=400)
 def test_damaged_pictures_are_handled(pillow_may_warn, seed, changes, cut):
-    """Early bytes, the headers, are hit more often. Without warnings, as servers run, more is decoded."""
+    """Half of the changes hit the headers. With warnings ignored, as in production, more is decoded."""
     data = bytearray(seed[: max(len(seed) - cut, 30)] if cut % 3 == 0 else seed)
     for place, value in changes:
         data[place % (80 if place % 2 else len(data)) % len(data)] = value
@@ -263,5 +263,5 @@ def test_damaged_pictures_are_handled(pillow_may_warn, seed, changes, cut):
 
 
 def test_error_states_size_and_limit():
-    with pytest.raises(TooManyPixels, match=r"8001x8000 pixels, more than the 64,000,000"):
+    with pytest.raises(TooManyPixels, match=r"8001x8000 pixels; at most 64,000,000"):
         decode(BOMBS["just over the limit"], LIMITS)

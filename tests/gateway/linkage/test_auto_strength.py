@@ -56,7 +56,7 @@ def test_strength_is_deterministic(quality):
     ],
 )
 def test_strength_at_the_ends_of_each_measure(quality, strength):
-    """The documented curve at its ends."""
+    """The ends of the documented curve."""
     assert choose_strength(quality) == strength
 
 

@@ -18,6 +18,7 @@ from gateway.standardise.quality import Quality
 from gateway.standardise.window import cut_window
 from gateway.timings import Timings
 from gpen_common.types import ModelInfo, RestoreParams
+from tests.support.faces import GivenFinder
 
 FIVE = np.array([[40, 45], [70, 45], [55, 60], [42, 75], [68, 75]], np.float32)
 SCALES = ("strength", "denoise", "sharpen", "brightness", "contrast")
@@ -28,17 +29,10 @@ DETAILED = np.kron(np.indices((64, 64)).sum(0)[..., None] % 2 * 120 + 60, np.one
 BLURRED = cv2.GaussianBlur(DETAILED, (0, 0), 4)
 
 
-class Sees:
-    name = "given"
-
-    def find(self, pixels):
-        return [Face((30, 20, 80, 90), FIVE, 0.9, Pose(0, 0, 0))]
-
-
 PLAIN = standardise(
     Photo(np.full((128, 128, 3), 128, np.uint8), None, "PNG"),
     PreprocessParams(clahe="off"),
-    Sees(),
+    GivenFinder([Face((30, 20, 80, 90), FIVE, 0.9, Pose(0, 0, 0))]),
     Timings(),
 )
 
@@ -125,9 +119,9 @@ def test_unknown_pose_keeps_strength():
 def test_exposure_correction_lowers_brightness(gamma, share):
     effective, rules = link(EnhanceParams(brightness=80), portrait(gamma=gamma), model())
     assert effective.brightness == pytest.approx(80 * share, abs=0.01)
-    told = [rule.because for rule in rules if rule.rule == "exposure"]
-    assert len(told) == (gamma != 1)
-    assert all(("raised" if gamma < 1 else "lowered") in because for because in told)
+    reasons = [rule.because for rule in rules if rule.rule == "exposure"]
+    assert len(reasons) == (gamma != 1)
+    assert all(("raised" if gamma < 1 else "lowered") in because for because in reasons)
 
 
 @pytest.mark.parametrize("linkage", [True, False])
@@ -140,7 +134,7 @@ def test_without_a_face_strength_is_zero(linkage):
 
 
 def test_rules_on_one_parameter_are_applied_in_order():
-    """Each tells what was asked first and what holds after it."""
+    """Each lists the requested value and the value after the rule."""
     effective, rules = link(
         EnhanceParams(brightness=80, contrast=50), portrait(yaw=35, weight=0.5, gamma=2**-0.5), model(512)
     )
@@ -169,15 +163,15 @@ SOFT, CRISP = Quality(40.0, 8.0, 0.5), Quality(300.0, 400.0, 0.5)
 @pytest.mark.parametrize("linkage", [True, False])
 @pytest.mark.parametrize("quality", [SOFT, CRISP])
 def test_auto_strength_follows_quality_with_or_without_linkage(quality, linkage):
-    """It was asked for, so linkage=false does not take it away."""
+    """It is requested explicitly, so linkage=false keeps it."""
     done = replace(portrait(), quality=quality)
     effective, rules = link(EnhanceParams(strength="auto", linkage=linkage), done, SIZELESS)
     assert effective.strength == choose_strength(quality)
-    told = [rule for rule in rules if rule.rule == "quality"]
-    assert [(rule.parameter, rule.asked, rule.effective) for rule in told] == [
+    listed = [rule for rule in rules if rule.rule == "quality"]
+    assert [(rule.parameter, rule.asked, rule.effective) for rule in listed] == [
         ("strength", "auto", effective.strength)
     ]
-    assert f"sharpness {quality.sharpness:.0f}" in told[0].because
+    assert f"sharpness {quality.sharpness:.0f}" in listed[0].because
 
 
 def test_auto_strength_is_listed_even_if_equal_to_the_default(monkeypatch):

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import BackendAway, HeadTurned, NoFace
-from gateway.faces import Face
 from gateway.imaging.original import Original
 from gateway.imaging.photo import Photo
 from gateway.params import EnhanceParams
@@ -20,14 +19,15 @@ from gateway.timings import Timings
 from gpen_common.geometry import enlarge
 from gpen_common.threads import Threads
 from gpen_common.types import ModelInfo, Restored
+from tests.support.faces import GivenFinder
 
 
 @dataclass
 class StandIn:
-    """A backend that makes of every window what `paint` does, `slow` turns of the event loop later.
+    """A backend that applies `paint` to every window after `slow` turns of the event loop.
 
-    asked: (pixels, landmarks, params) of every request. full: set once it has eight at a time.
-    at_once: most requests it had at a time. cancelled: how many were given up.
+    asked: (pixels, landmarks, params) of every request. full: set at eight concurrent requests.
+    at_once: maximum of concurrent requests. cancelled: number of cancelled requests.
     """
 
     paint: object = None
@@ -62,24 +62,15 @@ class StandIn:
         return Restored(came, "stand-in", "gpen-bfr-512", 0 if landmarks is None else len(landmarks), 1)
 
 
-@dataclass
-class Sees:
-    faces: list[Face]
-    name: str = "given"
-
-    def find(self, pixels):
-        return self.faces
-
-
 @pytest.fixture(scope="module")
 def whole():
-    """Enhances a photo whose faces are given."""
+    """Enhances a photo with given faces."""
     threads = Threads(2)
 
     def run(pixels, found, backend=None, **params):
         photo = Photo(pixels, Original(), "PNG")
         asked = EnhanceParams(output="photo", **params)
-        work = enhance_whole(photo, asked, Sees(found), backend or StandIn(), threads, Timings())
+        work = enhance_whole(photo, asked, GivenFinder(found), backend or StandIn(), threads, Timings())
         return asyncio.run(work)
 
     yield run
@@ -91,7 +82,7 @@ def textured(width, height, seed=0):
 
 
 def crowd(face_at, columns, rows, eyes=16.0, apart=64):
-    """A photo full of faces, and they."""
+    """A photo full of faces, and the faces."""
     faces = [face_at(apart * (x + 0.5), apart * (y + 0.5), eyes) for y in range(rows) for x in range(columns)]
     return textured(apart * columns, apart * rows), faces
 
@@ -205,7 +196,7 @@ def test_restores_at_most_eight_faces_at_a_time(whole, face_at):
 
 
 def test_slow_windows_are_put_back_in_their_places(whole, face_at):
-    """Answers that come in any order never change places."""
+    """The order of the answers does not matter."""
     photo, faces = crowd(face_at, 4, 3, eyes=13)
     marks = iter(range(10, 130, 10))
     seen = {}
@@ -233,7 +224,7 @@ def test_failure_of_one_window_cancels_the_others(whole, face_at):
         whole(photo, faces, backend)
     assert backend.cancelled
     assert backend.now == 0
-    # Who waited for a place never asked.
+    # Windows that waited for a place were never sent.
     assert len(backend.asked) <= 16
 
 
@@ -244,7 +235,9 @@ def test_cancellation_cancels_every_window(face_at):
 
     async def leave():
         work = asyncio.create_task(
-            enhance_whole(Photo(photo, Original(), "PNG"), asked, Sees(faces), backend, threads, Timings())
+            enhance_whole(
+                Photo(photo, Original(), "PNG"), asked, GivenFinder(faces), backend, threads, Timings()
+            )
         )
         await backend.full.wait()
         work.cancel()
@@ -282,7 +275,7 @@ def test_adjusts_the_whole_photo_once_after_the_faces(whole, face_at):
     assert params.strength == 0
     assert params.upscale == 1
     assert pixels.shape == (256, 384, 3)
-    # One change of tone everywhere: no window has a border.
+    # The same change of tone everywhere, without borders of windows.
     np.testing.assert_array_equal(done.pixels, cv2.add(enlarge(photo, 2), np.full_like(pixels, 20)))
 
 
@@ -304,7 +297,7 @@ def test_light_correction_does_not_change_the_photo(whole, face_at):
 
 
 def test_large_photo_sends_only_windows_of_bounded_size(whole, face_at):
-    """Of twelve megapixels filled with one face a network of 128 px is sent 0.05."""
+    """Of twelve megapixels filled with one face, 0.05 are sent for a network of 128 px."""
     photo = np.zeros((3000, 4000, 3), np.uint8)
     done = whole(photo, [face_at(2000, 1500, 600), face_at(300, 300, 20)], backend := StandIn(size=128))
     assert done.pixels.shape == photo.shape
@@ -351,7 +344,7 @@ _FIFTY_MEGAPIXELS = """
 
 @pytest.mark.slow
 def test_faces_filling_fifty_megapixels_need_bounded_memory():
-    """The result alone has 151 MB; a float for every channel of one window would take 300 more."""
+    """The result has 151 MB; floats for all channels of one window would take 300 MB more."""
     if sys.platform != "linux":
         pytest.skip("peak memory is measured in KiB on Linux alone")
     code = textwrap.dedent(_FIFTY_MEGAPIXELS)

@@ -33,7 +33,7 @@ SIZES = [
 
 
 def blob(width, height, at, sigma):
-    """A photo that is black but for one soft spot."""
+    """A black photo with one soft spot."""
     photo = np.zeros((height, width, 3), np.uint8)
     reach = int(4 * sigma) + 1
     x0, y0 = max(int(at[0]) - reach, 0), max(int(at[1]) - reach, 0)
@@ -107,7 +107,7 @@ def test_cut_pixels_match_the_matrix(width, height, place):
 @settings(max_examples=20)
 @given(st.integers(1, 40), st.integers(1, 40), SHARES, SHARES, st.integers(0, 255))
 def test_uniform_photo_stays_uniform(width, height, x, y, level):
-    """At the edges too: nothing from beyond the photo gets in."""
+    """Nothing from outside the photo bleeds in at the edges."""
     photo = np.full((height, width, 3), level, np.uint8)
     window = place_article_window(width, height, (x * width, y * height))
     assert (cut(photo, window) == level).all()
@@ -126,7 +126,7 @@ def test_extreme_shapes_make_a_portrait(width, height, centre):
 
 
 def test_cut_reads_only_the_window():
-    """Only the window's own rows are read: the rest of this photo lies in no memory at all."""
+    """A panorama takes no longer than a portrait: only the rows of the window are read."""
 
     class Watched(np.ndarray):
         def __getitem__(self, key):
@@ -145,7 +145,7 @@ def test_cut_reads_only_the_window():
 
 @pytest.mark.parametrize("factor", [1.2, 1.5, 3])
 def test_cut_does_not_alias(factor):
-    """A pattern too fine for the portrait turns into its mean, not into another pattern."""
+    """A pattern too fine for the portrait becomes its mean, not another pattern."""
     side = round(SHORT_EDGE * factor)
     y, x = np.indices((side, side))
     photo = np.repeat((((x + y) % 2) * 255).astype(np.uint8)[..., None], 3, -1)
@@ -155,7 +155,7 @@ def test_cut_does_not_alias(factor):
 
 
 def test_cut_equals_resizing_the_whole_photo(astronaut):
-    """Handing Pillow the window's surroundings only is for cost: it changes no pixel."""
+    """Passing Pillow only the window and a margin changes no pixel."""
     photo = cv2.resize(astronaut, (2700, 3500), interpolation=cv2.INTER_CUBIC)
     window = place_article_window(2700, 3500, (1200, 900))
     whole = Image.fromarray(photo).resize((896, 896), Image.Resampling.LANCZOS, window.box)
@@ -222,7 +222,7 @@ def test_measures_the_share_outside_the_photo(shift, share):
 @given(SIDES, SIDES, SHARES, SHARES)
 def test_article_window_is_never_outside_the_photo(width, height, x, y):
     window = place_article_window(width, height, (x * width, y * height))
-    assume(max(window.scale) < 900)  # float32 tells the edge of a pixel this large no better
+    assume(max(window.scale) < 900)  # float32 cannot represent the edge of larger pixels
     assert measure_outside_share(window.matrix, width, height) == 0
 
 

@@ -31,7 +31,7 @@ def light(mean=130.0, spread=50.0):
 
 
 def picture(mean, spread, side=96):
-    """A grey picture of about this lightness, which runs evenly from dark to light."""
+    """A grey gradient with about this mean and spread of lightness."""
     ramp = np.linspace(-1.73, 1.73, side * side).reshape(side, side)
     lab = np.full((side, side, 3), 128, np.uint8)
     lab[..., 0] = np.clip(mean + spread * ramp, 0, 255)
@@ -60,7 +60,7 @@ def test_plan_stays_within_its_bounds(before, noise):
 
 @given(st.floats(0, 255), st.floats(0, 255))
 def test_exposure_goal_keeps_the_order_of_faces(one, other):
-    """Skin is light or dark by itself: light may be evened out, people may not."""
+    """Light may be evened out, skin tones may not."""
     darker, lighter = sorted([one, other])
     assert compute_exposure_goal(darker) <= compute_exposure_goal(lighter)
     assert compute_exposure_goal(lighter) - compute_exposure_goal(darker) == pytest.approx(
@@ -135,7 +135,7 @@ def test_exposure_reaches_its_goal_after_clahe(clahe, mean, spread):
     portrait = picture(mean, spread)
     _, before, after, plan = correct_light(portrait, WHOLE, 0.0, "auto", clahe)
     assert GAMMA_RANGE[0] < plan.gamma < GAMMA_RANGE[1]
-    # What is left: a level is too little to move for, and OpenCV rounds L one up at most.
+    # A difference of one level is not corrected, and OpenCV rounds L up by at most one.
     assert after.mean == pytest.approx(compute_exposure_goal(before.mean), abs=2.5)
 
 
@@ -156,7 +156,7 @@ def test_darker_of_two_faces_stays_darker(one, other, spread):
     darker, lighter = sorted([one, other])
     means = [correct_light(picture(mean, spread), WHOLE, 0.0, "auto", "off")[2].mean
              for mean in (darker, lighter)]  # fmt: skip
-    # Within the rounding of the gamma's solution.
+    # Up to the rounding of the gamma.
     assert means[0] <= means[1] + 1
 
 
@@ -228,7 +228,7 @@ def test_reported_light_matches_the_pixels(mean, spread, clahe):
 
 @given(PICTURES)
 def test_reported_light_matches_pixels_of_extreme_colours(pixels):
-    """Not every lightness exists in every colour: what is told is what came out."""
+    """Some colours clip at the target lightness; the report has the result."""
     corrected, _, after, _ = correct_light(pixels, WHOLE, 0.0, "auto", "always")
     assert after == measure_light(lightness(corrected), WHOLE)
 

@@ -19,6 +19,7 @@ from gateway.standardise.geometry import FACE_EYES
 from gateway.standardise.light import find_face_region, measure_light
 from gateway.timings import Timings
 from gpen_common.geometry import transform
+from tests.support.faces import GivenFinder
 
 LIMITS = PixelLimits(max_pixels=64_000_000, max_side=32_000)
 UNIT = np.array([(0.35, 0.4), (0.65, 0.4), (0.5, 0.57), (0.38, 0.75), (0.62, 0.75)])
@@ -30,24 +31,12 @@ def face(middle, side, pose=None):
     return Face((x - half, y - half, x + half, y + half), landmarks5, 0.9, pose)
 
 
-class Sees:
-    """A finder that sees given faces in every photo."""
-
-    name = "given"
-
-    def __init__(self, *faces):
-        self.faces = list(faces)
-
-    def find(self, pixels):
-        return self.faces
-
-
 def photo_of(pixels, warnings=()):
     return Photo(pixels, None, "PNG", warnings)
 
 
 def portrait_of(photo, *faces, **params):
-    return standardise(photo, PreprocessParams(**params), Sees(*faces), Timings())
+    return standardise(photo, PreprocessParams(**params), GivenFinder(list(faces)), Timings())
 
 
 def lightness(pixels):
@@ -90,7 +79,7 @@ def test_without_a_face_the_centre_is_cut_at_the_same_scale(photo):
 
 
 def test_rejects_a_photo_without_a_face_if_asked(photo):
-    with pytest.raises(NoFace, match=r"'given' sees no face.*no_face=centre"):
+    with pytest.raises(NoFace, match=r"'given' found no face.*no_face=centre"):
         portrait_of(photo, no_face="reject")
 
 
@@ -112,7 +101,7 @@ def test_frontal_head_passes_every_policy(photo, yaw):
 @pytest.mark.parametrize("policy", ["warn", "reject"])
 def test_unknown_pose_is_a_warning_under_every_policy(photo, policy):
     warnings = portrait_of(photo, face((600, 400), 200), yaw=policy).warnings
-    assert any("it was not checked" in warning for warning in warnings)
+    assert any("the yaw was not checked" in warning for warning in warnings)
 
 
 def test_small_face_is_a_warning(photo):
@@ -132,8 +121,8 @@ def test_portrait_has_the_faces_completely_inside(photo):
     portrait = portrait_of(photo, best, beside, cut_through, far)
     assert portrait.face is best
     assert portrait.faces == (best, beside)
-    for travelling, seen in zip(portrait.landmarks, (best, beside), strict=True):
-        np.testing.assert_allclose(travelling, transform(portrait.matrix, seen.landmarks5))
+    for mapped, seen in zip(portrait.landmarks, (best, beside), strict=True):
+        np.testing.assert_allclose(mapped, transform(portrait.matrix, seen.landmarks5))
 
 
 def test_main_face_counts_even_if_larger_than_the_window(photo):
@@ -175,8 +164,8 @@ def test_face_framing_levels_the_eyes(photo):
 def test_face_framing_warns_about_the_filled_share(photo):
     inside, corner = face((600, 400), 200), face((100, 120), 200)
     assert not any("reflection" in warning for warning in portrait_of(photo, inside, framing="face").warnings)
-    (told,) = [w for w in portrait_of(photo, corner, framing="face").warnings if "reflection" in w]
-    assert 20 < int(told.split()[1].rstrip("%")) < 80
+    (warning,) = [w for w in portrait_of(photo, corner, framing="face").warnings if "reflection" in w]
+    assert 20 < int(warning.split()[1].rstrip("%")) < 80
 
 
 def test_light_is_measured_around_the_face(photo):
@@ -193,12 +182,12 @@ def test_light_is_measured_around_the_face(photo):
 
 def test_records_the_time_of_each_stage(photo):
     timings = Timings()
-    standardise(photo, PreprocessParams(), Sees(), timings)
+    standardise(photo, PreprocessParams(), GivenFinder(), timings)
     assert list(timings.stages_ms) == ["find_faces", "frame", "light"]
 
 
 def test_does_not_modify_the_photo(astronaut):
-    """Its pixels are shared with whoever holds them; these would raise."""
+    """The pixels may be shared; writing to these would raise."""
     assert not astronaut.flags.writeable
     portrait_of(photo_of(astronaut), face((224, 120), 130), clahe="always")
 
@@ -214,7 +203,7 @@ def test_extreme_shapes_make_a_portrait(shape):
 
 # --- EXIF orientation
 
-# What turns an upright picture into one that is stored with each orientation (EXIF 2.32, tag 0x0112).
+# The transposition that stores an upright picture with each orientation (EXIF 2.32, tag 0x0112).
 STORED = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -238,8 +227,8 @@ def stored(pixels, orientation, image_format):
     return data.getvalue()
 
 
-def told(portrait):
-    """All the numbers of a portrait's report."""
+def numbers_of(portrait):
+    """All numbers of a portrait's report."""
     landmarks5 = portrait.face.landmarks5.ravel().tolist()
     quality, plan = portrait.quality, portrait.light_plan
     return [
@@ -262,7 +251,7 @@ def told(portrait):
 
 @pytest.fixture(scope="module")
 def upright(astronaut):
-    # Whole blocks of JPEG both ways, and not square, so that a wrong turn shows.
+    # Not square, so that a wrong turn shows; sides are multiples of JPEG blocks.
     return np.ascontiguousarray(astronaut[:, :400])
 
 
@@ -273,19 +262,19 @@ def test_every_png_orientation_gives_the_same_portrait(orientation, upright):
     decoded = decode(stored(upright, orientation, "PNG"), LIMITS)
     portrait = standardise(decoded, PreprocessParams(), finder, Timings())
     np.testing.assert_array_equal(portrait.pixels, expected.pixels)
-    assert told(portrait) == told(expected)
+    assert numbers_of(portrait) == numbers_of(expected)
     assert (portrait.quality, portrait.warnings) == (expected.quality, expected.warnings)
 
 
 @pytest.mark.parametrize("orientation", STORED)
 def test_every_jpeg_orientation_gives_the_same_portrait(orientation, upright, yunet_path):
-    """But for what JPEG rounds in another order."""
+    """Up to the rounding of JPEG, whose order differs."""
     finder = YunetFinder(yunet_path)
     expected, portrait = (
         standardise(decode(stored(upright, turned, "JPEG"), LIMITS), PreprocessParams(), finder, Timings())
         for turned in (1, orientation)
     )
-    assert told(portrait) == pytest.approx(told(expected), rel=0.01, abs=1.5)
+    assert numbers_of(portrait) == pytest.approx(numbers_of(expected), rel=0.01, abs=1.5)
     shift = cv2.phaseCorrelate(*(np.float32(lightness(p.pixels)) for p in (portrait, expected)))[0]
     assert np.hypot(*shift) < 1.5
     assert np.abs(portrait.pixels.astype(int) - expected.pixels).mean() < 1.5
@@ -296,7 +285,7 @@ def test_every_jpeg_orientation_gives_the_same_portrait(orientation, upright, yu
 
 
 def articles_recipe(path, eyes):
-    """The portrait as the article makes it: eyes is the middle between them, photo px."""
+    """The portrait by the article's recipe. eyes: the point between them, photo px."""
     rgb = np.asarray(Image.open(path).convert("RGB"))
     height, width = rgb.shape[:2]
     scale = 1024 / min(height, width)
@@ -311,7 +300,7 @@ def articles_recipe(path, eyes):
 
 
 def differences(portraits, yunet_path):
-    """The mean absolute difference of every upright portrait to the article's, of 255."""
+    """Mean absolute difference of each upright portrait from the article's recipe, of 255."""
     finder, params = YunetFinder(yunet_path), PreprocessParams(clahe="always", exposure="off")
     found = []
     for shared in portraits:

@@ -13,7 +13,7 @@ SIDE = 512
 
 
 def smooth_face(side=SIDE):
-    """A picture as smooth as skin out of focus: a lit ball with dark soft eyes."""
+    """A smooth picture like skin out of focus: a lit ball with soft dark eyes."""
     y, x = np.indices((side, side)) / side - 0.5
     level = 190 - 250 * (x**2 + y**2)
     for eye in (-0.11, 0.11):
@@ -44,14 +44,14 @@ def test_clean_picture_has_only_rounding_noise():
 
 
 def test_measures_noise_before_enlarging_a_small_face():
-    """Enlarged, it would look like form, and count for less."""
+    """Enlarged noise would look like texture and count for less."""
     small = cv2.resize(smooth_face(), (128, 128), interpolation=cv2.INTER_AREA)
     measured = measure_quality(noisy(small, 8), landmarks_at(25, 128))
     assert measured.noise_sigma == pytest.approx(8, rel=0.25)
 
 
 def test_measures_less_noise_in_a_large_face():
-    """What counts is the noise that the network will see."""
+    """The noise at the network's scale counts."""
     assert measure_quality(noisy(smooth_face(1024), 12), landmarks_at(400, 1024)).noise_sigma < 8
 
 

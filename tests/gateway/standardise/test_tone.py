@@ -24,7 +24,7 @@ def test_gamma_of_one_is_the_identity():
 
 @given(GAMMAS)
 def test_curve_has_a_bounded_slope(gamma):
-    """A bare gamma's slope at black is infinite, and with it the noise there."""
+    """The slope of a plain gamma at black is infinite, which amplifies noise there."""
     assert np.diff(apply_curve(LEVELS, gamma)).max() * 255 < 6
 
 

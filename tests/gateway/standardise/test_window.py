@@ -17,9 +17,9 @@ SIDE = 512
 def landmarks(
     x: float, y: float, eyes: float, roll: float = 0.0, narrow: float = 1.0, short: float = 1.0
 ) -> np.ndarray:
-    """Landmarks (5, 2) of a face around (x, y) with `eyes` px between the eyes, were it not turned.
+    """Landmarks (5, 2) of a face around (x, y) with `eyes` px between the eyes before foreshortening.
 
-    roll: degrees. narrow, short: what a turned and a raised head leave of its width and height.
+    roll: degrees. narrow, short: factors of width and height by yaw and pitch.
     """
     points = template(SIDE).astype(np.float64) - template(SIDE).mean(0)
     points *= np.array((narrow, short)) * eyes / (points[1, 0] - points[0, 0])
@@ -65,7 +65,7 @@ def test_box_lies_in_the_photo_and_holds_its_landmarks(five, width, height):
     short=st.floats(0.75, 1),
 )
 def test_box_holds_the_networks_crop_and_mask(eyes, roll, narrow, short):
-    """Of the crop at least 45 % of its side from its middle; further out the mask ends anyway."""
+    """At least 45 % of the crop's side from its centre; the mask ends further in."""
     five = landmarks(2000, 2000, eyes, roll, narrow, short)
     x0, y0, x1, y1 = find_window_box(five, 4000, 4000)
     # A photo of one grey is enough to align in.
@@ -88,8 +88,9 @@ def test_window_shrinks_only_if_larger_than_the_network_can_use(five, width, hei
     tall, wide = window.source.shape[:2]
     assert wide <= across
     assert tall <= down
-    assert window.shrunk == (max(across, down) > 1.75 * size)
-    if window.shrunk:
+    if max(across, down) <= 1.75 * size:
+        assert (wide, tall) == (across, down)
+    else:
         assert max(wide, tall) == pytest.approx(1.75 * size, abs=1)
     assert window.pixels.shape == window.source.shape
 
@@ -103,13 +104,13 @@ def test_unshrunk_window_is_a_crop_of_the_photo():
 
 
 def test_matrix_of_a_shrunk_window_maps_the_landmarks():
-    """Three marks in the photo are found in the window where its matrix says."""
+    """Marks at the landmarks are found in the window at the mapped positions."""
     photo = np.zeros((900, 1000, 3), np.uint8)
     five = landmarks(500, 450, 150)
     for x, y in five.round().astype(int):
         photo[y - 6 : y + 7, x - 6 : x + 7] = 255
     window = cut_window(photo, a_face(five.round()), 128, PLAIN)
-    assert window.shrunk
+    assert max(window.source.shape) == 1.75 * 128
     for x, y in window.landmarks[0]:
         rows, columns = np.nonzero(window.source[..., 0] > 127)
         near = np.hypot(columns - x, rows - y) < 6
@@ -118,7 +119,7 @@ def test_matrix_of_a_shrunk_window_maps_the_landmarks():
 
 
 def test_window_and_photo_have_the_same_aligned_crop():
-    """Cutting and shrinking is no second resampling that anybody would see."""
+    """The second resampling of cutting and shrinking is invisible."""
     photo = np.zeros((700, 800, 3), np.uint8)
     y, x = np.indices(photo.shape[:2])
     photo[:] = (128 + 60 * np.sin(x / 9) + 40 * np.cos(y / 11))[..., np.newaxis]
@@ -135,5 +136,5 @@ def test_window_and_photo_have_the_same_aligned_crop():
 def test_unknown_inference_size_counts_as_512():
     photo, face = textured(1500, 1500), a_face(landmarks(750, 750, 250))
     unknown, known = (cut_window(photo, face, size, PLAIN) for size in (None, 512))
-    assert unknown.shrunk
+    assert max(unknown.source.shape) == 1.75 * 512
     assert unknown.source.shape == known.source.shape

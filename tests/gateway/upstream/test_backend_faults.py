@@ -1,4 +1,4 @@
-"""The gateway before a backend that goes bad: a server on a real socket that fails in every way it can."""
+"""The gateway with a faulty backend: a server on a real socket that fails in many ways."""
 
 import asyncio
 import itertools
@@ -35,7 +35,7 @@ ABOUT = json.dumps({"name": MODEL, "platform": "echo", "parameters": {"size": 51
 
 @dataclass(frozen=True)
 class Call:
-    """A restoration as the server reads it, and where its answer goes."""
+    """A restoration request, and the writer for its response."""
 
     request: InferRequest
     writer: asyncio.StreamWriter
@@ -47,10 +47,10 @@ class Call:
         return image
 
     def answer(self, image: np.ndarray | None = None, id: str | None = None, **parameters: float) -> None:
-        """Write a restoration that is well-formed, whatever else it may be."""
-        told = {"engine": "echo", "model": MODEL, **parameters}
+        """Write a well-formed response, by default an echo."""
+        reported = {"engine": "echo", "model": MODEL, **parameters}
         tensor = Tensor("image", self.image if image is None else image)
-        headers, body = encode_response(InferResponse(MODEL, [tensor], told, id or self.request.id), True)
+        headers, body = encode_response(InferResponse(MODEL, [tensor], reported, id or self.request.id), True)
         self.reply(200, headers, b"".join(body))
 
     def reply(self, status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> None:
@@ -65,7 +65,7 @@ class Call:
             await asyncio.sleep(0.01)
 
     def reset(self) -> None:
-        # Without lingering, closing is a reset.
+        # SO_LINGER of zero makes close() send a reset.
         self.writer.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
         )
@@ -81,7 +81,7 @@ async def behave(call: Call) -> None:
 
 @dataclass
 class FaultServer:
-    """A backend on a socket. fault: how restorations end. slams: whether it drops whoever connects."""
+    """A backend on a socket. fault: answers restorations. slams: whether it closes every connection."""
 
     fault: Fault = behave
     slams: bool = False
@@ -96,7 +96,7 @@ class FaultServer:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator["FaultServer"]:
-        """Serves until the block ends, on the port it had before, if any."""
+        """Serve until the block ends, always on the same port."""
         server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         try:
@@ -155,12 +155,12 @@ def colour_of(picture: bytes) -> tuple[int, int, int]:
     return tuple(int(value) for value in pixels[48, 48])
 
 
-# A picture seen before might be answered without the backend.
+# New pictures, because repeated ones might be answered from a cache.
 NEW_BLUE = itertools.cycle(range(30, 90))
 
 
 async def enhance(client: httpx.AsyncClient, query: str = "") -> httpx.Response:
-    """Sends a new picture; an answer that is a success must show it."""
+    """Send a new picture, and check that a successful response shows it."""
     colour = (200, 120, next(NEW_BLUE))
     answer = await client.post(ENHANCE + query, content=photo(colour))
     if answer.is_success:
@@ -359,7 +359,7 @@ async def test_retry_budget_limits_attempts_at_a_dead_backend(serving, server):
         answers = await asyncio.gather(*(enhance(client) for _ in range(callers)))
         for answer in answers:
             problem(answer, 503, "backend-away")
-    # The first call earned its share too, but the bucket was full.
+    # The first call did not add to the budget, which was full.
     assert server.connections <= callers * (1 + ratio) + reserve
 
 
@@ -383,7 +383,7 @@ async def test_open_breaker_sends_nothing_and_fails_readyz(serving, server):
 
 
 async def ready_again(client: httpx.AsyncClient) -> str:
-    """Waits until the gateway says that it is ready, and gives its breaker's state."""
+    """Wait until /readyz succeeds, and return the state of the breaker."""
     while (ready := await client.get("/readyz")).status_code != 200:
         problem(ready, 503, "not-ready")
         await asyncio.sleep(0.02)
@@ -400,7 +400,7 @@ async def test_breaker_opens_half_opens_and_closes(serving, server, fault):
             server.fault = fault
             while (await client.get("/readyz")).status_code == 200:
                 assert (await enhance(client)).status_code in (502, 503, 504)
-            # Nobody needs to call for this: a gateway that is not ready is sent nothing.
+            # Without a request: a gateway that is not ready gets none.
             assert await ready_again(client) == "half-open"
             server.fault = behave
             assert (await enhance(client)).status_code == 200
@@ -420,7 +420,7 @@ async def test_short_deadlines_do_not_open_the_breaker(serving, server):
 
 
 async def test_recovers_after_a_backend_restart(serving):
-    """Its port refuses meanwhile, and what was known of its models bridges the gap."""
+    """While its port refuses connections, the cached list of models is used."""
     server = FaultServer()
     async with server.listening():
         settings = upstream(server, breaker_failures=3, breaker_cool_down_s=0.1)
@@ -455,7 +455,7 @@ async def test_gateway_started_before_its_backend_serves_later(serving):
 
 
 async def test_flaky_backend_never_mixes_up_pictures(serving, server):
-    """Restorations are answered with another's picture and id, reset, or late and in disorder."""
+    """The backend mixes up pictures and ids, resets connections, or answers late and out of order."""
     calls: list[Call] = []
 
     async def flaky(call: Call) -> None:

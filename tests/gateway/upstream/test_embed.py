@@ -1,4 +1,4 @@
-"""A backend inside the gateway and one behind a socket are the same to callers."""
+"""An embedded backend and one behind a socket behave the same."""
 
 import sys
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 async def test_embedded_and_separate_backend_give_the_same_bytes(
     serving, server_process, astronaut, tmp_path, output
 ):
-    """Also where a picture is larger than what is copied and sent at once."""
+    """Also for a picture larger than one chunk."""
     photo = encode(cv2.resize(astronaut, (1800, 1800), interpolation=cv2.INTER_CUBIC), "jpeg", 90)
     fields = {"format": "png", "sharpen": "30", "output": output}
     async with serving() as client:
@@ -54,7 +54,7 @@ async def test_exception_in_the_embedded_backend_is_a_502(serving, portrait_jpeg
 
 
 async def test_backend_url_disables_the_embedded_backend(serving, monkeypatch):
-    """The settings of the other one may be no good here."""
+    """Invalid settings of the embedded backend do not matter then."""
     monkeypatch.setenv("GPEN_BACKEND_ENGINE", "magic")
     settings = Settings(upstream=UpstreamSettings(backend_url="http://127.0.0.1:9/"))
     async with serving(settings=settings) as client:

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.anyio
 NAMES = ["gpen-bfr-256", "gpen-bfr-512"]
 
 
-class Describing:
-    """A backend that describes one model; with `gate` clear it hangs, with `away` it refuses."""
+class OneModelBackend:
+    """A backend with one model. It hangs while `gate` is clear, and refuses connections while `away`."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
@@ -33,14 +33,14 @@ class Describing:
 
 @pytest.fixture(autouse=True)
 def never_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer is out of date as soon as it is here."""
+    """Every list is stale at once."""
     monkeypatch.setattr("gateway.upstream.model_list._FRESH_S", 0.0)
     monkeypatch.setattr("gateway.upstream.model_list._PAUSE_S", -1.0)
 
 
 @pytest.fixture
 async def backend():
-    return Describing()
+    return OneModelBackend()
 
 
 @pytest.fixture

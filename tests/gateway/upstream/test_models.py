@@ -1,4 +1,4 @@
-"""Which models there are, and which one a request gets."""
+"""The backend's models, and the choice of one for each request."""
 
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Backend:
-    """Describes the models it has; the first is its default. Counts how often it is asked for one."""
+    """A backend with models, the first of which is its default. Counts the descriptions sent."""
 
     def __init__(self, *names: str) -> None:
         self.names = list(names)

@@ -1,4 +1,4 @@
-"""Which model a task gets."""
+"""The model of a request by its task."""
 
 import pytest
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Client:
-    """A backend with these models."""
+    """A client of a backend with given models."""
 
     def __init__(self, *models):
         self.known = list(models)
@@ -27,27 +27,27 @@ def models(*known):
     return Models(Client(*known), "gpen-bfr-512")
 
 
-async def test_the_task_finds_its_model():
+async def test_task_chooses_its_model():
     here = models(COLORIZER, RESTORER)
     assert await here.choose(None, "colorize") == COLORIZER
     assert await here.choose("gpen-colorization-1024", "colorize") == COLORIZER
     assert await here.choose(None) == RESTORER
 
 
-async def test_a_task_without_its_checkpoint_is_refused_by_the_checkpoints_name():
+async def test_rejects_a_task_whose_checkpoint_is_missing():
     with pytest.raises(
-        UnknownModel, match="cannot inpaint: it needs checkpoint gpen-inpainting-1024"
+        UnknownModel, match="no model for the task inpaint: gpen-inpainting-1024 is missing"
     ) as refused:
         await models(RESTORER, COLORIZER).choose(None, "inpaint")
     assert refused.value.status == 422
 
 
-async def test_model_and_task_must_go_together():
+async def test_rejects_a_model_for_another_task():
     for name, task in (("gpen-bfr-256", "colorize"), ("gpen-colorization-1024", "restore")):
-        with pytest.raises(InvalidParameters, match="leave `model` out"):
+        with pytest.raises(InvalidParameters, match="omit `model`"):
             await models(RESTORER, COLORIZER).choose(name, task)
 
 
-async def test_a_model_for_another_task_is_never_the_default():
+async def test_default_is_always_a_restorer():
     assert await models(COLORIZER, RESTORER).default() == RESTORER
     assert await models(COLORIZER).default() is None

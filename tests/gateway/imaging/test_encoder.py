@@ -1,3 +1,5 @@
+"""Encoding pixels, and edited photos with the features of their original files."""
+
 import io
 import struct
 
@@ -5,10 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import ExifTags, Image, ImageCms
 
 from gateway.imaging.colour import is_srgb
-from gateway.imaging.encoder import encode_photo
+from gateway.imaging.encoder import encode, encode_photo
 from gateway.imaging.original import Original
 from gateway.imaging.photo import PixelLimits, decode
 from gpen_common.geometry import enlarge
@@ -73,7 +76,7 @@ def file_of(pixels, file_format="png", **options):
 
 
 def back(photo, pixels=None, output_format="png", quality=95, keep_gps=False):
-    """What the photo is when it is written again, with other pixels or its own."""
+    """Encode the photo with `pixels` or its own, and open the result."""
     pixels = photo.pixels if pixels is None else pixels
     data = encode_photo(pixels, photo.pixels, photo.original, output_format, quality, keep_gps)
     image = Image.open(io.BytesIO(data))
@@ -81,14 +84,51 @@ def back(photo, pixels=None, output_format="png", quality=95, keep_gps=False):
     return image
 
 
-# --- colours
+# --- encode
+
+
+@given(arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))))
+@settings(deadline=None, max_examples=50)
+def test_png_is_lossless_and_deterministic(pixels):
+    data = encode(pixels, "png", 95)
+    assert data == encode(pixels, "png", 95)
+    np.testing.assert_array_equal(decode(data, LIMITS).pixels, pixels)
+
+
+@pytest.mark.parametrize("output_format", ["jpeg", "webp"])
+@pytest.mark.parametrize("quality", [1, 50, 89, 90, 95, 100])
+def test_lossy_formats_stay_close_and_are_deterministic(astronaut, output_format, quality):
+    data = encode(astronaut, output_format, quality)
+    assert data == encode(astronaut, output_format, quality)
+    photo = decode(data, LIMITS)
+    assert photo.format == output_format.upper()
+    assert np.abs(photo.pixels.astype(int) - astronaut).mean() < (4 if quality >= 50 else 20)
+
+
+@pytest.mark.parametrize("output_format", ["jpeg", "webp"])
+def test_higher_quality_has_more_bytes(astronaut, output_format):
+    sizes = [len(encode(astronaut, output_format, quality)) for quality in (10, 50, 95)]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] > 2 * sizes[0]
+
+
+def test_encoding_does_not_modify_the_pixels():
+    pixels = colours()
+    expected = pixels.copy()
+    pixels.setflags(write=False)
+    for output_format in ("png", "jpeg", "webp"):
+        encode(pixels, output_format, 80)
+    np.testing.assert_array_equal(pixels, expected)
+
+
+# --- encode_photo: colours
 
 
 @pytest.mark.parametrize("profile", [None, SRGB, WIDE, b"nonsense"], ids=["none", "srgb", "wide", "broken"])
 @pytest.mark.parametrize("alpha", [False, True])
 @pytest.mark.parametrize("file_format", ["png", "webp"])
 def test_unchanged_pixels_equal_those_of_the_file(profile, alpha, file_format):
-    """Whatever its profile and however transparent: converting there and back would round."""
+    """Converting to sRGB and back would round."""
     pixels = colours(bands=4 if alpha else 3)
     options = {"lossless": True, "exact": True} if file_format == "webp" else {}
     photo = decode(file_of(pixels, file_format, icc_profile=profile, **options), LIMITS)
@@ -168,7 +208,7 @@ def test_16_bit_and_palette_photos_are_written_as_decoded():
     np.testing.assert_array_equal(decode(file_of(palette), LIMITS).pixels, np.asarray(palette.convert("RGB")))
 
 
-# --- transparency
+# --- encode_photo: transparency
 
 
 @pytest.mark.parametrize("output_format", ["png", "webp"])
@@ -189,7 +229,7 @@ def test_keeps_transparency_of_a_palette():
 @settings(max_examples=30)
 @given(alpha=st.integers(16, 254), colour=st.tuples(*[st.integers(0, 255)] * 3), change=st.integers(-60, 60))
 def test_change_looks_the_same_over_white_after_encoding(alpha, colour, change):
-    """Laid over white, what was written is what was composed, as far as so thin a colour can be."""
+    """Up to the rounding of colours at low alpha."""
     pixels = np.full((4, 5, 4), (*colour, alpha), np.uint8)
     photo = decode(file_of(pixels), LIMITS)
     wanted = (photo.pixels[:2].astype(int) + change).clip(255 - alpha, 255)
@@ -220,11 +260,11 @@ def test_keeps_the_profile_in_every_format(profile, output_format):
     np.testing.assert_allclose(np.asarray(written)[4:12, 4:12].mean((0, 1)), (90, 140, 110), atol=3)
 
 
-# --- EXIF
+# --- encode_photo: EXIF
 
 
 def exif_block(orientation=6):
-    """Who made it and when, the orientation, where, and a thumbnail."""
+    """An EXIF block with maker, date, orientation, location and a thumbnail."""
     exif = Image.Exif()
     exif[ExifTags.Base.Make] = "Maker"
     exif[ExifTags.Base.DateTime] = "2020:01:02 03:04:05"
@@ -235,7 +275,7 @@ def exif_block(orientation=6):
 
 
 def with_thumbnail(block, thumbnail):
-    """An EXIF block whose second directory is that of a thumbnail, as cameras write it."""
+    """Append a second directory with a thumbnail, as cameras write it."""
     tiff = bytearray(block.removeprefix(b"Exif\0\0"))
     order = ">" if tiff[:2] == b"MM" else "<"
     first = struct.unpack_from(order + "I", tiff, 4)[0]

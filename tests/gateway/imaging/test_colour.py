@@ -1,4 +1,4 @@
-"""Colour profiles (ICC) are honoured where they work; where they do not, that is a warning and no failure."""
+"""ICC profiles are applied; unusable ones are a warning, not an error."""
 
 import io
 import struct
@@ -29,7 +29,7 @@ def gamma_curve(gamma: float) -> bytes:
 
 
 def profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
-    """A display profile, as ICC.1:2001-04 has it: 128 bytes of header, the table of tags, the tags."""
+    """A display profile by ICC.1:2001-04: 128 bytes of header, the table of tags, the tags."""
     description = b"desc\0\0\0\0" + struct.pack(">I", 5) + b"test\0" + bytes(79)
     tags = {b"desc": description, b"cprt": b"text\0\0\0\0none\0\0\0\0", b"wtpt": xyz(D50), **tags}
     table, data = struct.pack(">I", len(tags)), b""
