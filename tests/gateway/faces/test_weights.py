@@ -231,7 +231,7 @@ def test_concurrent_downloads_all_get_the_file(folder):
     paths = []
     with server(serve_whole) as url:
         threads = [
-            threading.Thread(target=lambda: paths.append(fetch(file_at(url), folder))) for _ in range(8)
+            threading.Thread(target=lambda: paths.append(file_at(url).fetch(folder))) for _ in range(8)
         ]
         for thread in threads:
             thread.start()
