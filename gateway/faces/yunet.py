@@ -22,7 +22,7 @@ _SMALL, _MIDDLE, _LARGE = 320, 640, 1024
 # On 138 real photos these thresholds keep every portrait and all 29 faces of a 1927 group photo, and reject
 # patches of cloth and cheek, which a larger copy scores up to 0.77.
 _SMALL_MIN_SCORE, _MIN_SCORE = 0.7, 0.8
-# Faces with fewer px in a copy are searched again in a larger one. Mean and maximum error of the eyes, as
+# Faces with fewer px in a copy are searched again in a larger one. Typical and maximum error of the eyes, as
 # shares of their distance, in 38 portraits at many sizes: 9 and 48 % in faces of 24 to 40 px, 7 and 20 % in
 # faces of 48 px, 4 and 17 % in faces of 128 to 256 px.
 _CLEAR_WIDTH = 48
@@ -66,9 +66,8 @@ class YunetFinder:
         detector.setScoreThreshold(min_score)
         _, rows = detector.detect(cv2.cvtColor(copy, cv2.COLOR_RGB2BGR))
         # Boxes of some patches overflow to infinity.
-        return (
-            [] if rows is None else [_make_face(row, back, *photo) for row in rows if np.isfinite(row).all()]
-        )
+        finite = [] if rows is None else [row for row in rows if np.isfinite(row).all()]
+        return [_make_face(row, back, *photo) for row in finite]
 
     def _get_detector(self) -> cv2.FaceDetectorYN:
         if not hasattr(self._local, "detector"):

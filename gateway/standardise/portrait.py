@@ -52,9 +52,8 @@ class Portrait:
     @property
     def landmarks(self) -> Points:
         """The landmarks of `faces` in portrait px: (F, 5, 2) float32."""
-        return np.array([transform(self.matrix, face.landmarks5) for face in self.faces], np.float32).reshape(
-            -1, 5, 2
-        )
+        mapped = [transform(self.matrix, face.landmarks5) for face in self.faces]
+        return np.array(mapped, np.float32).reshape(-1, 5, 2)
 
 
 def standardise(photo: Photo, params: PreprocessParams, finder: FaceFinder, timings: Timings) -> Portrait:
