@@ -13,7 +13,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticKnownError
 
-from gateway.imaging.photo import OutputFormat
+from gateway.imaging.encoder import OutputFormat
 from gpen_common.model_names import ModelName
 from gpen_common.types import Mode, Task
 

@@ -114,10 +114,10 @@ async def _open_client(
     url = str(upstream.backend_url)
     if upstream.backend_url is None:
         # Imported here: a gateway with a separate backend needs no torch.
-        from gateway.upstream.embed import EMBEDDED_URL, embedded_backend
+        from gateway.upstream.embed import EMBEDDED_URL, run_embedded_backend
 
         url = EMBEDDED_URL
-        transport = embedded = transport or await stack.enter_async_context(embedded_backend())
+        transport = embedded = transport or await stack.enter_async_context(run_embedded_backend())
     client = GpenClient(
         url,
         transport=transport,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from gateway.imaging.photo import OutputFormat
+from gateway.imaging.encoder import OutputFormat
 
 _FORMATS = {f"image/{name}": name for name in get_args(OutputFormat)}
 

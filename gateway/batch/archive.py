@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from gateway.errors import DamagedPicture, MalformedRequest, TooLarge, UnsupportedPicture
-from gateway.imaging.filenames import is_junk
+from gateway.imaging.filenames import is_system_file
 
 # Of all methods these two alone cannot ask for memory, or give it back unpacked, without bound: zipfile
 # unpacks bzip2 and LZMA without a limit, and LZMA's dictionary is as large as the archive says.
@@ -56,7 +56,7 @@ class Archive:
     def members(self) -> Iterator[Member]:
         """The files, without folders and what operating systems leave behind."""
         for info in self._zip.infolist():
-            if not info.is_dir() and not is_junk(info.filename):
+            if not info.is_dir() and not is_system_file(info.filename):
                 yield Member(info.filename, info)
 
     def read(self, member: Member, max_bytes: int, allowance: Allowance) -> bytes:

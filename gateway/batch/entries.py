@@ -8,7 +8,7 @@ from functools import partial
 from gateway.batch.archive import Allowance, Archive
 from gateway.batch.spool import BatchLimits, Spooled, SpooledFile
 from gateway.errors import GatewayError, MissingPicture, TooLarge, UnsupportedPicture
-from gateway.imaging.filenames import is_junk, own_stems, safe_name
+from gateway.imaging.filenames import is_system_file, make_safe_name, make_unique_stems
 
 # Each is an open file.
 _MAX_ARCHIVES = 16
@@ -53,15 +53,17 @@ def entries_of(spooled: Spooled, limits: BatchLimits, closing: ExitStack) -> lis
             found.append(picture)
     if not found:
         raise MissingPicture("send pictures: multipart with a file part for each, or a ZIP of them")
-    names = [safe_name(name) for name, _ in found]
+    names = [make_safe_name(name) for name, _ in found]
     return [
         Entry(index, name, stem, read)
-        for index, (name, stem, (_, read)) in enumerate(zip(names, own_stems(names), found, strict=True))
+        for index, (name, stem, (_, read)) in enumerate(
+            zip(names, make_unique_stems(names), found, strict=True)
+        )
     ]
 
 
 def _plain(file: SpooledFile, limits: BatchLimits) -> Iterator[tuple[str, Read]]:
-    if not is_junk(file.name):
+    if not is_system_file(file.name):
         yield file.name, partial(_read_file, file, limits)
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from gateway.batch.entries import Entry
 from gateway.batch.schemas import BatchEnd, BatchFailure, BatchFile, BatchPicture, BatchSummary
-from gateway.imaging.filenames import suffix_for
+from gateway.imaging.filenames import choose_suffix
 from gateway.pipeline.result import Result
 from gateway.schemas.problem import Problem
 from gateway.schemas.reports import EnhanceReport
@@ -91,7 +91,7 @@ class ZipAnswer:
             self._tell(_line(_failure(entry, outcome.result)))
             return b""
         enhanced = outcome.result
-        file = entry.stem + suffix_for(entry.name, enhanced.output_format)
+        file = entry.stem + choose_suffix(entry.name, enhanced.output_format)
         self._zip.writestr(file, enhanced.image)
         self._tell(
             _line(

@@ -18,7 +18,7 @@ import httpx
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 from gpen_common.geometry import similarity, transform, warp
 
 _START_TIMEOUT_S = 60.0

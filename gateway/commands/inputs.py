@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.imaging.filenames import READABLE_SUFFIXES, format_for, is_junk, suffix_for
-from gateway.imaging.photo import OutputFormat
+from gateway.imaging.encoder import OutputFormat
+from gateway.imaging.filenames import READABLE_SUFFIXES, choose_format, choose_suffix, is_system_file
 
 
 class NothingFound(Exception):
@@ -108,7 +108,7 @@ def _below(folder: Path, prefix: Path, out: Path) -> Iterator[Found]:
 
 def _is_picture(file: Path) -> bool:
     hidden = file.name.startswith(".")
-    return file.suffix.lower() in READABLE_SUFFIXES and not hidden and not is_junk(str(file))
+    return file.suffix.lower() in READABLE_SUFFIXES and not hidden and not is_system_file(str(file))
 
 
 def _inside(file: Path, out: Path) -> bool:
@@ -131,8 +131,8 @@ def _by_output(pictures: list[Found], output_format: OutputFormat | None) -> dic
 
 
 def _job(picture: Found, output_format: OutputFormat | None, whole_name: bool = False) -> Job:
-    chosen = output_format or format_for(picture.source.name)
-    suffix = suffix_for(picture.place.name, chosen)
+    chosen = output_format or choose_format(picture.source.name)
+    suffix = choose_suffix(picture.place.name, chosen)
     stem = picture.place.name if whole_name else picture.place.stem
     return Job(picture.source, picture.place.with_name(stem + suffix), chosen)
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from gateway.standardise.light import face_region, measure_light
-from gateway.standardise.quality import noise_sigma
+from gateway.standardise.light import find_face_region, measure_light
+from gateway.standardise.quality import estimate_noise
 from gpen_common.types import Pixels, Points
 
 
@@ -41,11 +41,11 @@ def measure_place(landmarks5: Points, width: int, height: int) -> Place:
 
 def measure_tone(pixels: Pixels, landmarks5: Points | None) -> Tone:
     """The light of the face `landmarks5` (5, 2) in `pixels` (H, W, 3); of all of it without a face."""
-    region = face_region((pixels.shape[1], pixels.shape[0]), landmarks5)
+    region = find_face_region((pixels.shape[1], pixels.shape[0]), landmarks5)
     rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     face, inside = np.ascontiguousarray(pixels[box]), region[box]
     light = measure_light(cv2.cvtColor(face, cv2.COLOR_RGB2LAB)[..., 0], inside)
     ends = ((face == 0) | (face == 255)).any(2)
-    noise = noise_sigma(cv2.cvtColor(face.astype(np.float32), cv2.COLOR_RGB2GRAY))
+    noise = estimate_noise(cv2.cvtColor(face.astype(np.float32), cv2.COLOR_RGB2GRAY))
     return Tone(light.mean, light.spread, float(ends[inside].mean()), noise)

@@ -11,7 +11,7 @@ from gateway.evaluate.charts import Strip, strips
 from gateway.evaluate.columns import SHARP_COLUMNS, STANDARDISED
 from gateway.evaluate.experiment import PhotoOutcome, SharpOutcome
 from gateway.evaluate.summary import FIDELITY, MEASURES
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 from gpen_common.types import Pixels
 
 PICTURES = 12

@@ -1,6 +1,6 @@
-"""Finding faces: one protocol, three finders, and the head's pose."""
+"""Face detection: one protocol, three finders, and head pose."""
 
-from gateway.faces.face import Face, FaceFinder, Pose, best_first
+from gateway.faces.face import Face, FaceFinder, Pose, sort_best_first
 from gateway.faces.finder import FinderUnavailable, make_finder
 
-__all__ = ["Face", "FaceFinder", "FinderUnavailable", "Pose", "best_first", "make_finder"]
+__all__ = ["Face", "FaceFinder", "FinderUnavailable", "Pose", "make_finder", "sort_best_first"]

@@ -1,4 +1,4 @@
-"""One face in a photo, and what finds it."""
+"""A face in a photo, and the protocol of face finders."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,9 +11,9 @@ from gpen_common.types import Matrix, Pixels, Points
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Where a head is turned, degrees; all zero looks straight into the camera.
+    """Rotation of a head, degrees. All zero is a head that looks straight into the camera.
 
-    yaw: positive to the picture's left. pitch: positive up. roll: positive clockwise as seen.
+    yaw: positive towards the left of the image. pitch: positive up. roll: positive clockwise in the image.
     """
 
     yaw: float
@@ -26,8 +26,8 @@ class Face:
     """A face, in upright photo pixels.
 
     bbox: (x0, y0, x1, y1). landmarks5: (5, 2) float32 (x, y): eye, eye, nose tip, mouth corner, mouth
-    corner, each pair image-left first. score: the finder's confidence, 0 to 1. pose: None where the finder
-    does not see enough of the face to tell.
+    corner, each pair image-left first. score: the finder's confidence, 0 to 1. pose: None if the finder
+    cannot measure it.
     """
 
     bbox: tuple[float, float, float, float]
@@ -37,7 +37,7 @@ class Face:
 
     @property
     def eye_centre(self) -> tuple[float, float]:
-        """The middle between the eyes, (x, y) px."""
+        """The point midway between the eyes, (x, y) px."""
         x, y = self.landmarks5[:2].mean(0)
         return float(x), float(y)
 
@@ -46,29 +46,28 @@ class Face:
         """Distance between the eyes' centres, px."""
         return float(np.hypot(*(self.landmarks5[1] - self.landmarks5[0])))
 
-    def mapped(self, matrix: Matrix) -> "Face":
-        """The face in the px of another picture. matrix: (2, 3), from this picture's px to that one's."""
+    def map_to(self, matrix: Matrix) -> "Face":
+        """Map the face to the px of another image. matrix: (2, 3), px of this image -> px of that image."""
         (x0, y0), (x1, y1) = transform(matrix, np.array(self.bbox, np.float32).reshape(2, 2)).tolist()
         landmarks5 = transform(matrix, self.landmarks5)
         return Face(bbox=(x0, y0, x1, y1), landmarks5=landmarks5, score=self.score, pose=self.pose)
 
 
 class FaceFinder(Protocol):
-    """Finds the faces of a photo. Instances are called from many threads at once."""
+    """A detector of faces. Must be thread-safe."""
 
     @property
     def name(self) -> str:
-        """`fan`, `yunet` or `haar`; the report tells it."""
+        """`fan`, `yunet` or `haar`, for the report."""
 
     def find(self, pixels: Pixels) -> list[Face]:
-        """The faces of `pixels` (H, W, 3) uint8 RGB, best first, in its pixels; empty where there is none."""
+        """Find the faces of `pixels` (H, W, 3) uint8 RGB, best first, in its px."""
 
 
-def best_first(faces: list[Face], width: int, height: int) -> list[Face]:
-    """`faces` with the one a portrait should be centred on first; the same faces always in the same order.
+def sort_best_first(faces: list[Face], width: int, height: int) -> list[Face]:
+    """Sort `faces` by weight, the main face first. The order is independent of the order of `faces`.
 
-    A face weighs its area times its score, less up to half of that towards the corners of the
-    `width` x `height` photo.
+    The weight is area times score, halved towards the corners of the `width` x `height` photo.
     """
 
     def weight(face: Face) -> float:
@@ -79,8 +78,8 @@ def best_first(faces: list[Face], width: int, height: int) -> list[Face]:
     return sorted(faces, key=lambda face: (-weight(face), face.bbox))
 
 
-def reduced(pixels: Pixels, side: int) -> tuple[Pixels, Matrix]:
-    """A copy of `pixels` whose longer side is at most `side` px, and the (2, 3) matrix back to the photo."""
+def reduce(pixels: Pixels, side: int) -> tuple[Pixels, Matrix]:
+    """Shrink `pixels` to a longer side of `side` px at most. Returns them and the (2, 3) map back."""
     height, width = pixels.shape[:2]
     longer = max(height, width)
     if longer <= side:

@@ -1,4 +1,4 @@
-"""Faces by face-alignment's 68-point FAN, on the boxes that YuNet finds.
+"""Face finder with 68 landmarks: face-alignment's FAN, on the boxes that YuNet finds.
 
 Source: Bulat & Tzimiropoulos 2017, "How far are we from solving the 2D & 3D Face Alignment problem?".
 """
@@ -8,26 +8,27 @@ from pathlib import Path
 
 import numpy as np
 
-from gateway.faces.face import Face, best_first, reduced
-from gateway.faces.pose import pose_from_68
+from gateway.faces.face import Face, reduce, sort_best_first
+from gateway.faces.pose import estimate_pose_from_68
 from gateway.faces.yunet import YunetFinder
 from gpen_common.geometry import transform
 from gpen_common.types import Pixels, Points
 
-# FAN sees each face at 256 px: a photo this large loses nothing that it could use of the main face.
+# FAN's input is 256 px a face: at this size of the photo the main face loses no detail that FAN could use.
 _SIDE = 1536
 
 
 class FanFinder:
-    """Finds faces with YuNet's weights at `yunet` and 68 points in each with FAN's, where torch.hub has them.
+    """Finds faces with YuNet, and 68 landmarks in each with FAN.
 
-    The network is shared, so a lock lets one thread through at a time.
+    yunet: path of YuNet's weights. FAN's weights are read from the folder of torch.hub. A lock serialises
+    calls of the network, which is shared by all threads.
     """
 
     name = "fan"
 
     def __init__(self, yunet: Path) -> None:
-        # These two take a second and 300 MB to import: only who uses FAN pays.
+        # Imported lazily: the import takes a second and 300 MB.
         from face_alignment import FaceAlignment, LandmarksType
 
         self._boxes = YunetFinder(yunet)
@@ -42,7 +43,7 @@ class FanFinder:
 
     def find(self, pixels: Pixels) -> list[Face]:
         """The faces of `pixels` (H, W, 3) uint8 RGB, best first, each with its pose."""
-        small, back = reduced(pixels, _SIDE)
+        small, back = reduce(pixels, _SIDE)
         boxed = self._boxes.find(small)
         if not boxed:
             return []
@@ -54,15 +55,15 @@ class FanFinder:
         for face, points in zip(boxed, all_points, strict=True):
             landmarks68 = transform(back, points)
             (x0, y0), (x1, y1) = transform(back, np.array(face.bbox, np.float32).reshape(2, 2)).tolist()
-            pose = pose_from_68(landmarks68, width, height)
-            faces.append(Face((x0, y0, x1, y1), landmarks5_of(landmarks68), face.score, pose))
-        return best_first(faces, width, height)
+            pose = estimate_pose_from_68(landmarks68, width, height)
+            faces.append(Face((x0, y0, x1, y1), select_landmarks5(landmarks68), face.score, pose))
+        return sort_best_first(faces, width, height)
 
 
-def landmarks5_of(landmarks68: Points) -> Points:
-    """Eye centres, nose tip and mouth corners (5, 2) of the 68-point scheme (68, 2).
+def select_landmarks5(landmarks68: Points) -> Points:
+    """Reduce the 68-point scheme (68, 2) to eye centres, nose tip and mouth corners (5, 2).
 
-    Source: the iBUG 300-W annotation: 36 to 41 and 42 to 47 the eyes, 30 the nose tip, 48 and 54 the corners.
+    Source: the iBUG 300-W annotation: eyes 36 to 41 and 42 to 47, nose tip 30, mouth corners 48 and 54.
     """
     left, right = landmarks68[36:42].mean(0), landmarks68[42:48].mean(0)
     return np.array([left, right, landmarks68[30], landmarks68[48], landmarks68[54]], np.float32)

@@ -1,4 +1,4 @@
-"""Which face finder serves: the one that is named, or the best one this machine has."""
+"""Create the configured face finder, or the best one available on this machine."""
 
 import logging
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Literal
 from gateway.faces.face import FaceFinder
 from gateway.faces.fan import FanFinder
 from gateway.faces.haar import HaarFinder
-from gateway.faces.weights import FAN, YUNET, WeightsUnavailable, torch_hub_folder
+from gateway.faces.weights import FAN, YUNET, WeightsUnavailable, find_torch_hub_folder
 from gateway.faces.yunet import YunetFinder
 
 logger = logging.getLogger(__name__)
@@ -16,15 +16,15 @@ FinderName = Literal["auto", "fan", "yunet", "haar"]
 
 
 class FinderUnavailable(Exception):
-    """The named finder cannot run here; the message says what it lacks and what to do."""
+    """The configured face finder cannot run; the message says what is missing and what to do."""
 
 
 def make_finder(name: FinderName, models_dir: Path) -> FaceFinder:
-    """The finder `name`, ready to find; its files are looked for in `models_dir` and fetched into it.
+    """Create the finder `name`, and download its weights into `models_dir` if they are missing.
 
-    `auto`: `fan` if its files are on disk already (they are too large to wait for), else `yunet` if its
-    file is on disk or comes within seconds, else `haar`, which needs none. Blocks: call it off the event
-    loop. Raises FinderUnavailable for a named finder whose files are not to be had.
+    `auto`: `fan` if its weights (96 MB) are on disk, else `yunet` if its weights are on disk or can be
+    downloaded within seconds, else `haar`, which needs none. Blocks: call it off the event loop.
+    Raises FinderUnavailable if a finder other than `auto` has no weights.
     """
     try:
         match name:
@@ -33,27 +33,27 @@ def make_finder(name: FinderName, models_dir: Path) -> FaceFinder:
             case "yunet":
                 return YunetFinder(YUNET.fetch(models_dir))
             case "fan":
-                FAN.fetch(torch_hub_folder(), read_timeout_s=60, total_timeout_s=1800)
+                FAN.fetch(find_torch_hub_folder(), read_timeout_s=60, total_timeout_s=1800)
                 return FanFinder(YUNET.fetch(models_dir))
             case "auto":
-                return _best_finder(models_dir)
+                return _make_best_finder(models_dir)
     except WeightsUnavailable as error:
         raise FinderUnavailable(
-            f"the face finder {name!r} lacks its weights: {error}. Put the file there by hand, "
-            "or set GATEWAY_FACE_FINDER=auto to serve with what is there."
+            f"the weights of the face finder {name!r} are missing: {error}. Copy the file there by hand, or "
+            "set GATEWAY_FACE_FINDER=auto to use the best finder available."
         ) from error
 
 
-def _best_finder(models_dir: Path) -> FaceFinder:
+def _make_best_finder(models_dir: Path) -> FaceFinder:
     try:
         yunet = YUNET.fetch(models_dir)
     except WeightsUnavailable as error:
         logger.warning(
-            "faces are found by haar cascades, which miss turned heads and tell no pose: %s", error
+            "using the face finder haar, which misses turned heads and measures no pose: %s", error
         )
         return HaarFinder()
-    if FAN.verified(torch_hub_folder()):
-        logger.info("faces are found by fan")
+    if FAN.find_verified(find_torch_hub_folder()):
+        logger.info("using the face finder fan")
         return FanFinder(yunet)
-    logger.info("faces are found by yunet")
+    logger.info("using the face finder yunet")
     return YunetFinder(yunet)

@@ -1,4 +1,4 @@
-"""Where a head is turned, from its landmarks."""
+"""Estimate the pose of a head from its landmarks."""
 
 import cv2
 import numpy as np
@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from gateway.faces.face import Pose
 from gpen_common.types import Points
 
-# The mean face of the 68-point model without its jaw line: points 17 to 67 in millimetres, x to the
-# picture's right, y down, z away from the camera. Source: the "in the wild" point distribution model of
-# OpenFace (Baltrušaitis et al. 2013), made symmetric and rounded to 0.1 mm here.
+# The mean face of the 68-point model without its jaw line: points 17 to 67 in mm, x right in the image, y
+# down, z away from the camera. Source: the "in the wild" point distribution model of OpenFace (Baltrušaitis
+# et al. 2013), made symmetric and rounded to 0.1 mm.
 # fmt: off
 _MEAN_FACE = np.array([
     (-60.6, -49.8, 12.9), (-51.2, -59.0, 6.3), (-38.1, -62.4, -0.3),
@@ -32,28 +32,28 @@ _MEAN_FACE = np.array([
 ], np.float64)
 # fmt: on
 
-# Its five points as the aligned faces have them: eye centres, nose tip, mouth corners.
+# The five landmarks of the mean face: eye centres, nose tip, mouth corners.
 _MEAN_FACE_5 = np.array(
     [_MEAN_FACE[19:25].mean(0), _MEAN_FACE[25:31].mean(0), _MEAN_FACE[13], _MEAN_FACE[31], _MEAN_FACE[37]]
 )
 
-# Beyond this no landmark method sees both eyes: such an answer is a mirrored or broken fit.
+# No landmark method sees both eyes beyond this pitch: such a result is a mirrored or broken fit.
 _MOST_DEGREES = 90.0
 
 
-def pose_from_5(landmarks5: Points, width: int, height: int) -> Pose | None:
-    """The pose of a head from five points (5, 2) in a photo of `width` x `height` px.
+def estimate_pose_from_5(landmarks5: Points, width: int, height: int) -> Pose | None:
+    """Estimate the pose from five points (5, 2) in a photo of `width` x `height` px.
 
-    Yaw differs from a pose network's by 3.2° on average over real portraits; pitch is much weaker, for
-    noses differ. None where no pose fits.
+    Over real portraits yaw differs from a pose network's by 3.2° on average. Pitch is much less accurate,
+    because noses differ. Returns None if no pose fits.
     """
     return _fit(_MEAN_FACE_5, landmarks5, width, height)
 
 
-def pose_from_68(landmarks68: Points, width: int, height: int) -> Pose | None:
-    """The pose of a head from 68 points (68, 2) in a photo of `width` x `height` px.
+def estimate_pose_from_68(landmarks68: Points, width: int, height: int) -> Pose | None:
+    """Estimate the pose from 68 points (68, 2) in a photo of `width` x `height` px, without the jaw line.
 
-    The jaw line is left out. None where no pose fits.
+    Returns None if no pose fits.
     """
     return _fit(_MEAN_FACE, landmarks68[17:], width, height)
 
@@ -61,13 +61,13 @@ def pose_from_68(landmarks68: Points, width: int, height: int) -> Pose | None:
 def _fit(model: NDArray[np.float64], points: Points, width: int, height: int) -> Pose | None:
     if not np.isfinite(points).all():
         return None
-    # A focal length of about the picture's longer side is that of an ordinary lens; yaw hardly depends on it.
-    # The camera looks at the face: what counts is how far the head is turned from whoever sees it, not from
-    # the axis of a lens that may have been cropped off centre (a mean error of 3.2° against 3.6°).
+    # An ordinary lens has a focal length of about the longer side of the image; yaw hardly depends on it.
+    # The optical axis goes through the face, because yaw means the angle to the viewer and photos may be
+    # cropped off centre: a mean error of 3.2°, against 3.6° with the axis through the image's centre.
     focal, (x, y) = max(width, height), points.mean(0, dtype=np.float64)
     camera = np.array([[focal, 0, x], [0, focal, y], [0, 0, 1]], np.float64)
     try:
-        # SQPnP (Terzakis & Lourakis 2020): a global solution without a first guess, for planar-ish faces too.
+        # SQPnP (Terzakis & Lourakis 2020): a global solution without an initial guess, also for flat faces.
         solved, rotation_vector, _ = cv2.solvePnP(
             model, points.astype(np.float64), camera, None, flags=cv2.SOLVEPNP_SQPNP
         )

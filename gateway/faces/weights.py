@@ -1,4 +1,4 @@
-"""The files that face finders need: where they are, whether they are whole, and how they get here."""
+"""Weights of the face finders: locate, verify and download their files."""
 
 import logging
 import os
@@ -12,16 +12,15 @@ logger = logging.getLogger(__name__)
 
 
 class WeightsUnavailable(Exception):
-    """A weights file is neither on disk nor to be had."""
+    """A weights file is not on disk and cannot be downloaded."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
     """A published file of network weights.
 
-    name: its file name. url: where it is published. sha256: the whole hex digest, or as much of its
-    beginning as the publisher told (torch.hub puts eight or ten digits into file names). max_bytes: more
-    than the file can have; a download stops there.
+    name: of the file. url: of the publisher. sha256: the hex digest or its first digits, as published
+    (torch.hub puts eight or ten digits into file names). max_bytes: a download over this size is stopped.
     """
 
     name: str
@@ -29,8 +28,8 @@ class WeightsFile:
     sha256: str
     max_bytes: int
 
-    def verified(self, folder: Path) -> Path | None:
-        """The file in `folder` if it is there and whole, else None."""
+    def find_verified(self, folder: Path) -> Path | None:
+        """Return the path in `folder` if the file is there and its SHA-256 matches, else None."""
         path = folder / self.name
         if not path.is_file():
             return None
@@ -41,7 +40,7 @@ class WeightsFile:
             return None
         if digest.startswith(self.sha256):
             return path
-        logger.warning("%s is not the published file (sha256 %s): it is not used", path, digest)
+        logger.warning("%s is not the published file (sha256 %s) and is not used", path, digest)
         return None
 
     def fetch(
@@ -52,24 +51,23 @@ class WeightsFile:
         read_timeout_s: float = 10.0,
         total_timeout_s: float = 30.0,
     ) -> Path:
-        """The file in `folder`, downloaded there if it is not yet.
+        """Return the path in `folder`, after downloading the file if it is missing or damaged.
 
-        read_timeout_s: the longest silence that is borne. total_timeout_s: about the most the download may
-        take, however steadily it drips. The file appears whole and verified, or not at all.
-        Raises WeightsUnavailable.
+        read_timeout_s: maximum time without data. total_timeout_s: maximum time of the download, roughly.
+        The verified file is moved into place, so a partial file never appears. Raises WeightsUnavailable.
         """
-        if found := self.verified(folder):
+        if found := self.find_verified(folder):
             return found
         remote = Remote(self.name, (self.url,), self.sha256, None, self.max_bytes)
-        # One try: the caller has another finder to turn to, and a user who waits.
+        # No retries: the caller can fall back to another finder, and a user is waiting.
         patience = Patience(connect_timeout_s, read_timeout_s, attempts=1, total_s=total_timeout_s)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # A folder of its own, so that several at once do not meet, and nothing is left where it fails.
-            with tempfile.TemporaryDirectory(dir=folder, prefix=f".{self.name}.") as own:
-                download(remote, Path(own), patience=patience).path.replace(folder / self.name)
+            # A temporary folder isolates concurrent downloads and leaves nothing behind on failure.
+            with tempfile.TemporaryDirectory(dir=folder, prefix=f".{self.name}.") as temporary:
+                download(remote, Path(temporary), patience=patience).path.replace(folder / self.name)
         except (DownloadError, OSError) as error:
-            raise WeightsUnavailable(f"{self.name} cannot be fetched: {error}") from error
+            raise WeightsUnavailable(f"{self.name} cannot be downloaded: {error}") from error
         return folder / self.name
 
 
@@ -90,7 +88,7 @@ FAN = WeightsFile(
 """face-alignment's 68-point network (Bulat & Tzimiropoulos 2017), 96 MB."""
 
 
-def torch_hub_folder() -> Path:
-    """Where face-alignment, through torch.hub, keeps its weights: `$TORCH_HOME/hub/checkpoints`."""
+def find_torch_hub_folder() -> Path:
+    """Return the folder where torch.hub keeps weights: `$TORCH_HOME/hub/checkpoints`."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     return Path(os.environ.get("TORCH_HOME", cache / "torch")).expanduser() / "hub" / "checkpoints"

@@ -1,1 +1,1 @@
-"""Pictures that callers name by URL: the fetcher and its guard against private addresses."""
+"""Download the image behind `image_url`, with a guard against private addresses (SSRF)."""

@@ -1,4 +1,4 @@
-"""Which addresses of the internet a picture may be fetched from, and connections to no others."""
+"""SSRF guard: resolve host names and connect to public addresses only."""
 
 import asyncio
 import ipaddress
@@ -13,47 +13,44 @@ from gateway.errors import ImageUrlRefused
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve: TypeAlias = Callable[[str, int], Awaitable[list[Address]]]
-"""Every address of a host name, as it is now; an empty list where it has none."""
+"""Resolves a host and port to all current addresses; an unknown name has an empty list."""
 
-REFUSED = "the address cannot be used: it has no host that anyone on the internet could reach"
-"""One text for every refused or unknown host, so that nobody learns what stands inside."""
+REFUSED = "the host of `image_url` does not exist or has no public address"
+"""The text for every rejected or unknown host, so that callers cannot probe the private network."""
 
-# All that IANA has given out for unicast: RFC 4291, section 2.4. Outside it are, among others, addresses that
-# carry an IPv4 address, which may be anybody's behind a translator: mapped ones, NAT64 (RFC 6052 and 8215).
+# All IPv6 unicast that IANA has allocated: RFC 4291, section 2.4. Outside are, among others, addresses that
+# embed an IPv4 address, to which a translator may forward: mapped ones, NAT64 (RFC 6052 and 8215).
 _UNICAST_6 = ipaddress.IPv6Network("2000::/3")
-# Inside it: more carriers, Teredo (RFC 4380) and 6to4 (RFC 3056); and documentation (RFC 9637), which Python
-# 3.11 does not know.
-_KEPT_6 = tuple(map(ipaddress.IPv6Network, ("2001::/32", "2002::/16", "3fff::/20")))
-# The interface identifiers of ISATAP, RFC 5214, section 6.1: an IPv4 address follows.
+# Exceptions inside it: Teredo (RFC 4380) and 6to4 (RFC 3056), which embed IPv4 addresses too, and
+# documentation (RFC 9637), which Python 3.11 does not know.
+_EXCLUDED_6 = tuple(map(ipaddress.IPv6Network, ("2001::/32", "2002::/16", "3fff::/20")))
+# Interface identifiers of ISATAP, followed by an IPv4 address: RFC 5214, section 6.1.
 _ISATAP = (0x00005EFE, 0x02005EFE)
-# The relays of 6to4 (RFC 7526), and what IANA keeps for protocols (RFC 6890): Python takes some for global.
-_KEPT_4 = tuple(map(ipaddress.IPv4Network, ("192.88.99.0/24", "192.0.0.0/24")))
-# Answers virtual machines of Azure; it is as reachable as a public address, and none.
+# 6to4 relays (RFC 7526) and IANA's protocol assignments (RFC 6890). Python counts some as global.
+_EXCLUDED_4 = tuple(map(ipaddress.IPv4Network, ("192.88.99.0/24", "192.0.0.0/24")))
+# Azure's WireServer: a public address that reaches the host of a virtual machine.
 _WIRE_SERVER = ipaddress.IPv4Address("168.63.129.16")
 
 
 def is_public(address: Address) -> bool:
-    """Whether `address` is a unicast address of the internet, and carries no other within."""
+    """Whether `address` is a public unicast address without an embedded IPv4 address."""
     if not address.is_global or address.is_multicast or address.is_reserved or address.is_unspecified:
         return False
     if isinstance(address, ipaddress.IPv4Address):
-        return address != _WIRE_SERVER and not any(address in network for network in _KEPT_4)
-    if address not in _UNICAST_6 or any(address in network for network in _KEPT_6):
+        return address != _WIRE_SERVER and not any(address in network for network in _EXCLUDED_4)
+    if address not in _UNICAST_6 or any(address in network for network in _EXCLUDED_6):
         return False
     return (int(address) >> 32) & 0xFFFFFFFF not in _ISATAP
 
 
 class SystemResolver:
-    """Host names as this machine knows them, looked up on threads of their own.
-
-    A name server that hangs holds these threads and no others.
-    """
+    """Resolves host names with getaddrinfo, on separate threads that a slow name server may block."""
 
     def __init__(self, threads: int = 8) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="resolver")
 
     async def __call__(self, host: str, port: int) -> list[Address]:
-        """Every address of `host`; whatever spelling of an address `host` may be ends here too."""
+        """Resolve `host`, a name or any notation of an address that getaddrinfo accepts."""
         try:
             found = await asyncio.get_running_loop().run_in_executor(
                 self._threads, socket.getaddrinfo, host, port, 0, socket.SOCK_STREAM
@@ -63,14 +60,14 @@ class SystemResolver:
         return list(dict.fromkeys(ipaddress.ip_address(entry[4][0]) for entry in found))
 
     def close(self) -> None:
-        """Starts no other look-up; what is under way ends by itself."""
+        """Cancel queued look-ups. Running ones end by themselves."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
-    """Connects to hosts whose every address is allowed, and to the very addresses that were checked.
+    """Connects only to hosts all of whose addresses are allowed.
 
-    A name that points elsewhere a moment later changes nothing: it is not looked up again.
+    Connects to the checked addresses without resolving the name again, which defeats DNS rebinding.
     """
 
     def __init__(self, resolve: Resolve, allowed: Callable[[Address], bool] = is_public) -> None:
@@ -86,7 +83,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """A connection to `host`. Raises ImageUrlRefused, and httpcore.ConnectError where nobody answers."""
+        """Connect to `host`. Raises ImageUrlRefused, httpcore.ConnectError and httpcore.ConnectTimeout."""
         addresses = await self._resolve(host, port)
         if not addresses or not all(map(self._allowed, addresses)):
             raise ImageUrlRefused(REFUSED)
@@ -106,9 +103,9 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Never: no URL names one."""
+        """Raise ImageUrlRefused: no URL leads to a Unix socket."""
         raise ImageUrlRefused(REFUSED)
 
     async def sleep(self, seconds: float) -> None:
-        """Waits."""
+        """Sleep."""
         await asyncio.sleep(seconds)

@@ -1,1 +1,1 @@
-"""Pictures as files: decoding, encoding, colour, metadata, file names."""
+"""Image files: decoding, encoding, colour, orientation, EXIF and file names."""

@@ -1,4 +1,4 @@
-"""Names of pictures: safe wherever they are unpacked, each its own, with the extension of what they hold."""
+"""File names of images: safe to extract on any system, unique, and with an extension that fits the format."""
 
 import re
 from collections import defaultdict
@@ -6,84 +6,84 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import get_args
 
-from gateway.imaging.photo import OutputFormat
+from gateway.imaging.encoder import OutputFormat
 
 READABLE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
 )
-"""Extensions, in lower case, that people give the pictures that are read here."""
+"""File name extensions of the supported input formats, in lower case."""
 
-_OWN_SUFFIXES: dict[OutputFormat, tuple[str, ...]] = {
+_SUFFIXES: dict[OutputFormat, tuple[str, ...]] = {
     "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "png": (".png",),
     "webp": (".webp",),
 }
-assert set(_OWN_SUFFIXES) == set(get_args(OutputFormat))  # noqa: S101 - a format without a name is a defect
+assert set(_SUFFIXES) == set(get_args(OutputFormat))  # noqa: S101 - every format has an extension
 
-# What operating systems leave between people's files.
+# Files and folders that operating systems create among the user's own.
 _JUNK_FOLDERS = {"__macosx", ".git", "@eadir"}
 _JUNK_FILES = {".ds_store", "thumbs.db", "desktop.ini"}
 
-# What Windows, the strictest of the systems that unpack, forbids in names. Source: Microsoft's "Naming Files,
-# Paths, and Namespaces".
+# Characters that Windows, the strictest system, forbids in names. Source: Microsoft's "Naming Files, Paths,
+# and Namespaces".
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
 _DRIVE = re.compile(r"[A-Za-z]:")
-# Most file systems end at 255 bytes; an extension and what tells names apart must still fit.
+# Most file systems allow 255 bytes: this leaves room for an extension and a number.
 _MAX_PART_BYTES = 200
 _MAX_PARTS = 32
 _NAMELESS = "picture"
 
 
-def is_junk(name: str) -> bool:
-    """Whether a file with this path is the work of an operating system rather than of its user."""
+def is_system_file(name: str) -> bool:
+    """Whether an operating system, not the user, created the file with this path."""
     parts = [part.lower() for part in name.replace("\\", "/").split("/") if part]
     if not parts:
         return False
     return parts[-1] in _JUNK_FILES or parts[-1].startswith("._") or not _JUNK_FOLDERS.isdisjoint(parts[:-1])
 
 
-def safe_name(name: str) -> str:
-    """`name` as a relative path with forward slashes that leads nowhere but down."""
+def make_safe_name(name: str) -> str:
+    """Convert `name` to a relative path with forward slashes that stays below its folder."""
     parts = (_safe_part(part) for part in _DRIVE.sub("", name, count=1).replace("\\", "/").split("/"))
     kept = [part for part in parts if part]
     return "/".join(kept[-_MAX_PARTS:]) or _NAMELESS
 
 
-def own_stems(names: Iterable[str]) -> list[str]:
-    """`names` without their extensions, each different from all others even where case does not count.
+def make_unique_stems(names: Iterable[str]) -> list[str]:
+    """Strip the extensions from `names` and make the stems unique, ignoring case.
 
-    The first that has a stem keeps it; the next ones get a number.
+    The first name with a stem keeps it; later ones get a number.
     """
     taken: set[str] = set()
     numbers: defaultdict[str, int] = defaultdict(lambda: 1)
     stems = []
     for name in names:
-        stem = plain = str(PurePosixPath(name).with_suffix(""))
+        stem = base = str(PurePosixPath(name).with_suffix(""))
         while stem.casefold() in taken:
-            numbers[plain.casefold()] += 1
-            stem = f"{plain}-{numbers[plain.casefold()]}"
+            numbers[base.casefold()] += 1
+            stem = f"{base}-{numbers[base.casefold()]}"
         taken.add(stem.casefold())
         stems.append(stem)
     return stems
 
 
-def suffix_for(name: str, output_format: OutputFormat) -> str:
-    """The extension of a picture in `output_format` that was made of `name`: its own where that is right."""
-    suffixes: Sequence[str] = _OWN_SUFFIXES[output_format]
+def choose_suffix(name: str, output_format: OutputFormat) -> str:
+    """Return the extension for a result in `output_format`: that of `name` if it fits, else the usual one."""
+    suffixes: Sequence[str] = _SUFFIXES[output_format]
     own = PurePosixPath(name).suffix
     return own if own.lower() in suffixes else suffixes[0]
 
 
-def format_for(name: str) -> OutputFormat:
-    """The encoding that a picture of this name keeps where nobody asks for another: its own, else png."""
+def choose_format(name: str) -> OutputFormat:
+    """Return the default output format for an input called `name`: its own if writable, else png."""
     own = PurePosixPath(name).suffix.lower()
     if own == ".mpo":
         return "jpeg"
-    return next((kind for kind, suffixes in _OWN_SUFFIXES.items() if own in suffixes), "png")
+    return next((kind for kind, suffixes in _SUFFIXES.items() if own in suffixes), "png")
 
 
 def _safe_part(part: str) -> str:
-    # Windows drops spaces and full stops at the end of a name; `..` is nothing but them.
+    # Windows drops trailing spaces and full stops. Stripping them also removes `..`.
     readable = part.encode("utf-8", "replace").decode()
     clean = _FORBIDDEN.sub("_", readable).strip().rstrip(". ")
     if len(clean.encode()) <= _MAX_PART_BYTES:

@@ -1,1 +1,1 @@
-"""Parameter linkage: what standardising did decides what GPEN is asked for."""
+"""Parameter linkage: adapt GPEN's parameters to the result of standardising."""

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.standardise.window import Window
+from gateway.standardise.window import FaceWindow
 from gpen_common.geometry import enlarge, resize_matrix
 from gpen_common.types import Pixels
 
@@ -30,7 +30,7 @@ _STRIP_PIXELS = 1024 * 1024
 class RestoredWindow:
     """A window and what came back. pixels: as large as `window.pixels`, times the photo's upscale."""
 
-    window: Window
+    window: FaceWindow
     pixels: Pixels
 
 
@@ -101,7 +101,7 @@ def _part(change: NDArray[np.float32], box: _Strip, strip: _Strip) -> NDArray[np
     return np.asarray(part, np.float32)
 
 
-def _raised_contrast(window: Window) -> NDArray[np.float32]:
+def _raised_contrast(window: FaceWindow) -> NDArray[np.float32]:
     """By how much the light correction raised local contrast in the window: (H, W) float32."""
     reach = max(_CONTRAST_REACH * float(np.hypot(*(window.landmarks[0, 1] - window.landmarks[0, 0]))), 1.0)
     # A level of contrast that everything has keeps flat areas near 1.
@@ -116,7 +116,7 @@ def _local_spread(pixels: Pixels, reach: float) -> NDArray[np.float32]:
     return np.asarray(np.sqrt(np.maximum(square - mean * mean, 0)), np.float32)
 
 
-def _share(window: Window, rivals: list[Window], strip: _Strip, upscale: int) -> NDArray[np.float32]:
+def _share(window: FaceWindow, rivals: list[FaceWindow], strip: _Strip, upscale: int) -> NDArray[np.float32]:
     """How far each pixel of `strip` belongs to the window's face: (height, width) float32 in [0, 1].
 
     The shares of all faces make 1.
@@ -124,7 +124,7 @@ def _share(window: Window, rivals: list[Window], strip: _Strip, upscale: int) ->
     y = ((np.arange(strip.y0, strip.y1, dtype=np.float32) + 0.5) / upscale - 0.5)[:, np.newaxis]
     x = (np.arange(strip.x0, strip.x1, dtype=np.float32) + 0.5) / upscale - 0.5
 
-    def distance(other: Window) -> NDArray[np.float32]:
+    def distance(other: FaceWindow) -> NDArray[np.float32]:
         centre_x, centre_y = other.face.landmarks5.mean(0)
         far = np.hypot(x - centre_x, y - centre_y) / np.float32(max(other.face.interocular, 1e-3))
         return np.asarray(far, np.float32)

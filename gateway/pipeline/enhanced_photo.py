@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gateway.faces import Face
 from gateway.linkage.rules import AppliedRule
-from gateway.standardise.window import Window
+from gateway.standardise.window import FaceWindow
 from gpen_common.types import Pixels, Restored
 
 
@@ -24,7 +24,7 @@ class EnhancedPhoto:
     first. rules: linked parameters of each window. restored: the backend's answers."""
 
     pixels: Pixels
-    windows: tuple[Window, ...]
+    windows: tuple[FaceWindow, ...]
     left_alone: tuple[LeftAlone, ...]
     rules: tuple[tuple[AppliedRule, ...], ...]
     restored: tuple[Restored, ...]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from gateway.errors import DeadlinePassed
-from gateway.imaging.photo import OutputFormat
+from gateway.imaging.encoder import OutputFormat
 from gateway.params import PreprocessParams
 from gateway.pipeline.picture import Picture
 from gateway.service.admission import Admission

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from gateway.faces import FaceFinder
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 from gateway.linkage.rules import link
 from gateway.params import EnhanceParams
 from gateway.pipeline.picture_request import PictureRequest

@@ -3,7 +3,7 @@
 from functools import partial
 
 from gateway.faces import FaceFinder
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 from gateway.params import PreprocessParams
 from gateway.pipeline.in_flight import InFlight
 from gateway.pipeline.picture_request import PictureRequest

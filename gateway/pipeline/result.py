@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
-from gateway.imaging.photo import OutputFormat
+from gateway.imaging.encoder import OutputFormat
 from gateway.schemas.reports import PreprocessReport
 
 CacheState = Literal["hit", "miss", "off"]

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from gateway.cache import Cache, Entry, cache_key
 from gateway.faces import FaceFinder
-from gateway.imaging.photo import OutputFormat, Photo, PixelLimits, decode
+from gateway.imaging.encoder import OutputFormat
+from gateway.imaging.photo import Photo, PixelLimits, decode
 from gateway.pipeline.picture_request import Params, PictureRequest
 from gateway.pipeline.result import CacheState
 from gateway.standardise import Portrait, standardise

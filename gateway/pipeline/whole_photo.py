@@ -4,8 +4,8 @@ import asyncio
 
 from gateway.errors import HeadTurned, InvalidParameters, NoFace
 from gateway.faces import Face, FaceFinder
-from gateway.imaging.original import LONGEST_WEBP, encode_photo
-from gateway.imaging.photo import OutputFormat, Photo, PixelLimits, decode
+from gateway.imaging.encoder import LONGEST_WEBP, OutputFormat, encode_photo
+from gateway.imaging.photo import Photo, PixelLimits, decode
 from gateway.linkage.rules import YAW_END, link
 from gateway.params import EnhanceParams
 from gateway.pipeline.compose import RestoredWindow, compose_photo
@@ -16,7 +16,7 @@ from gateway.pipeline.result import Result
 from gateway.pipeline.standardiser import own_format
 from gateway.schemas.reports import EnhanceReport
 from gateway.standardise.portrait import YAW_LIMIT
-from gateway.standardise.window import Window, cut_window
+from gateway.standardise.window import FaceWindow, cut_window
 from gateway.upstream.backend import Backend
 from gpen_common.tasks import run_all
 from gpen_common.threads import Threads
@@ -137,11 +137,11 @@ def _is_turned(face: Face, limit: float) -> bool:
 
 
 async def _restore_windows(
-    windows: list[Window], params: list[RestoreParams], backend: Backend
+    windows: list[FaceWindow], params: list[RestoreParams], backend: Backend
 ) -> list[Restored]:
     free = asyncio.Semaphore(_MAX_CONCURRENT_WINDOWS)
 
-    async def restore(window: Window, effective: RestoreParams) -> Restored:
+    async def restore(window: FaceWindow, effective: RestoreParams) -> Restored:
         async with free:
             return await backend.restore(window.pixels, window.landmarks, effective)
 

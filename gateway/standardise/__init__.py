@@ -1,4 +1,4 @@
-"""Standardising: one photo in, the portrait that GPEN should see and the report of how it came about out."""
+"""Standardise a photo: find, frame and light its face as GPEN expects."""
 
 from gateway.standardise.portrait import Portrait, standardise
 

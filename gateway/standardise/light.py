@@ -1,6 +1,6 @@
-"""The light of a portrait: what it is, what it needs, and the correction.
+"""Measure and correct the light of a portrait: local contrast by CLAHE, exposure by a tone curve.
 
-L is the lightness of LAB scaled to 0..255, as OpenCV has it for 8 bits.
+L is the lightness of CIE LAB scaled to 0 to 255, OpenCV's range for 8 bits.
 """
 
 from dataclasses import dataclass, replace
@@ -15,40 +15,40 @@ from gateway.standardise.tone import retone, solve_gamma
 from gpen_common.types import Pixels, Points
 
 CLAHE_CLIP_LIMIT = 2.0
-"""The article's clip limit; also the most that `auto` uses."""
+"""Clip limit of CLAHE, and its maximum for `auto`. Source: the article."""
 
 CLAHE_TILES = 8
-"""The article's tiles, each way."""
+"""Number of CLAHE tiles along each side. Source: the article."""
 
-# A tile with hardly more pixels than there are levels has no histogram to speak of: OpenCV's CLAHE then makes
-# flat grey white. Pictures under 256 px, which a portrait never is, get fewer tiles of this side.
+# Minimum side of a tile, px. In a tile with few more pixels than levels the histogram is meaningless, and
+# OpenCV's CLAHE turns flat grey white. Images under 256 px (windows, never portraits) get fewer tiles.
 _LEAST_TILE = 32
 
 EXPOSURE_TARGET = 145.0
-"""Mean L that exposure compensation pulls faces towards.
+"""Mean L towards which exposure compensation moves a face.
 
-The middle of what real portraits have (their median is 149): so the fewest are moved far, either way.
+Near the median of real portraits, 149, so that few faces are moved far.
 """
 
 EXPOSURE_KEEP = 0.2
-"""The share of its distance from the target that a face keeps.
+"""Share of its distance from the target that a face keeps.
 
-All of it taken away would make dark and light skin the same. The order stays: the darker of two faces stays
-the darker one. Chosen with `gpen-gateway evaluate`, see docs/evaluation.md.
+With 0, dark and light skin would look the same; above 0, the darker of two faces stays the darker one.
+Chosen with `gpen-gateway evaluate`, see docs/evaluation.md.
 """
 
 GAMMA_RANGE = (0.4, 2.5)
-"""No face is moved by more than these, however dark or bright it is: what is black holds nothing to lift."""
+"""Range of the gamma, a bound for very dark and very bright faces, which hold little detail."""
 
-# Less than this, of 255, nobody sees.
-_WORTH_MOVING = 1.0
+# Smallest visible change of mean L, of 255.
+_VISIBLE_CHANGE = 1.0
 
-# `auto` gives CLAHE its full weight to faces with a spread of L under the first, and none from the second on.
+# `auto` gives CLAHE full weight up to the first spread of L and none from the second on.
 _FLAT_SPREAD, _ENOUGH_SPREAD = 15.0, 45.0
-# Blur, px, of what `auto` adds: CLAHE steepens noise and rounding as it does detail, by 1.9 in the median
-# portrait. Blurred, it adds local contrast and leaves noise as it was (1.0).
+# Blur of the change that `auto` makes, px. CLAHE amplifies noise and rounding as much as detail: by 1.9 in
+# the median portrait. With the blur it adds local contrast but no noise (1.0).
 _CHANGE_BLUR = 1.5
-# Noise of this sigma and more halves the clip limit, for CLAHE lifts noise like detail.
+# Noise of this sigma or more halves the clip limit, because CLAHE amplifies noise.
 _NOISY_SIGMA = 6.0
 
 _SHADOW, _HIGHLIGHT = 5, 250
@@ -56,8 +56,11 @@ _SHADOW, _HIGHLIGHT = 5, 250
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """Measures of L around a face. mean, spread: of 255; spread is the standard deviation. shadows,
-    highlights: the shares, 0 to 1, that are nearly black and nearly white."""
+    """Statistics of L around a face.
+
+    mean, spread: mean and standard deviation, of 255. shadows, highlights: shares, 0 to 1, of nearly black
+    (L up to 5) and nearly white (from 250) pixels.
+    """
 
     mean: float
     spread: float
@@ -67,8 +70,11 @@ class Light:
 
 @dataclass(frozen=True, slots=True)
 class LightPlan:
-    """A correction of L. clahe_weight: 0 to 1, how much of CLAHE's result is taken. clip_limit: CLAHE's.
-    gamma: of the tone curve that follows; below 1 raises, 1 changes nothing."""
+    """A correction of L.
+
+    clahe_weight: weight of CLAHE's result, 0 to 1. clip_limit: of CLAHE. gamma: of the tone curve that
+    follows; below 1 brightens, 1 changes nothing.
+    """
 
     gamma: float = 1.0
     clahe_weight: float = 0.0
@@ -76,15 +82,15 @@ class LightPlan:
 
     @property
     def changes(self) -> bool:
-        """Whether anything is to be done at all."""
+        """Whether the plan changes any pixel."""
         return self.gamma != 1.0 or self.clahe_weight > 0
 
 
-def face_region(side: tuple[int, int], landmarks5: Points | None) -> NDArray[np.bool_]:
-    """The pixels that light is measured on: (height, width) bool.
+def find_face_region(side: tuple[int, int], landmarks5: Points | None) -> NDArray[np.bool_]:
+    """Return a mask, (height, width) bool, of the pixels that light is measured on.
 
-    An ellipse from brows to chin and cheek to cheek; the whole picture without a face.
-    side: (width, height), px. landmarks5: (5, 2) in its px.
+    An ellipse from brows to chin and cheek to cheek; the whole image without a face. side: (width, height),
+    px. landmarks5: (5, 2), px.
     """
     width, height = side
     if landmarks5 is None:
@@ -103,7 +109,7 @@ def face_region(side: tuple[int, int], landmarks5: Points | None) -> NDArray[np.
 
 
 def measure_light(lightness: MatLike, region: NDArray[np.bool_]) -> Light:
-    """The light of `lightness` (H, W) uint8 in `region`."""
+    """Measure the light of `lightness` (H, W) uint8 in `region` (H, W) bool."""
     values = lightness[region]
     return Light(
         mean=float(values.mean()),
@@ -113,13 +119,13 @@ def measure_light(lightness: MatLike, region: NDArray[np.bool_]) -> Light:
     )
 
 
-def exposure_goal(mean: float) -> float:
-    """The mean L, of 255, that a face of `mean` is to have."""
+def compute_exposure_goal(mean: float) -> float:
+    """Return the mean L, of 255, to which a face of mean L `mean` is moved."""
     return EXPOSURE_TARGET + EXPOSURE_KEEP * (mean - EXPOSURE_TARGET)
 
 
 def plan_clahe(before: Light, noise_sigma: float, clahe: ClaheMode) -> LightPlan:
-    """The CLAHE that light `before` with noise of `noise_sigma` (of 255) needs, as far as is asked."""
+    """Choose the CLAHE for light `before` and noise of `noise_sigma` (of 255) in mode `clahe`."""
     match clahe:
         case "off":
             return LightPlan()
@@ -135,41 +141,41 @@ def plan_clahe(before: Light, noise_sigma: float, clahe: ClaheMode) -> LightPlan
 def correct_light(
     portrait: Pixels, region: NDArray[np.bool_], noise_sigma: float, exposure: ExposureMode, clahe: ClaheMode
 ) -> tuple[Pixels, Light, Light, LightPlan]:
-    """`portrait` (H, W, 3) with its light corrected: pixels, light before and after in `region`, the plan.
+    """Correct the light of `portrait` (H, W, 3).
 
-    CLAHE comes first, the exposure is then set on its result: what CLAHE moved is accounted for. A portrait
-    that needs nothing comes back untouched, bit by bit.
+    Returns the pixels, the light in `region` before and after, and the plan. Exposure is corrected on the
+    result of CLAHE, which changes the mean. A portrait that needs no correction is returned unchanged.
     """
     lab = cv2.cvtColor(portrait, cv2.COLOR_RGB2LAB)
     lightness = np.ascontiguousarray(lab[..., 0])
     before = measure_light(lightness, region)
     plan = plan_clahe(before, noise_sigma, clahe)
-    local = _with_clahe(lightness, plan)
+    local = _apply_clahe(lightness, plan)
     if exposure == "auto":
-        plan = replace(plan, gamma=_gamma(local[region], exposure_goal(before.mean)))
+        plan = replace(plan, gamma=_find_gamma(local[region], compute_exposure_goal(before.mean)))
     if not plan.changes:
         return portrait, before, before, plan
     if clahe == "always" and plan.gamma == 1.0:
-        # As the article has it, in 8 bits.
+        # The article's recipe, in 8 bits.
         lab[..., 0] = local
         corrected = np.asarray(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), np.uint8)
     else:
-        corrected = retone(portrait, _change(lightness, local, clahe), plan.gamma)
-    # Not every colour exists in every lightness: what came out is measured, not what was aimed at.
+        corrected = retone(portrait, _find_change(lightness, local, clahe), plan.gamma)
+    # Some colours clip at the target lightness, so measure the result.
     x, y, width, height = cv2.boundingRect(region.astype(np.uint8))
     seen = slice(y, y + height), slice(x, x + width)
     after = measure_light(cv2.cvtColor(corrected[seen], cv2.COLOR_RGB2LAB)[..., 0], region[seen])
     return corrected, before, after, plan
 
 
-def _gamma(values: MatLike, goal: float) -> float:
-    """The bounded gamma that takes L `values` (N,) to the mean `goal`; 1 where they are there already."""
-    if abs(float(values.mean()) - goal) < _WORTH_MOVING:
+def _find_gamma(values: MatLike, goal: float) -> float:
+    """Find the gamma that moves the mean of L `values` (N,) to `goal`; 1 if the change is invisible."""
+    if abs(float(values.mean()) - goal) < _VISIBLE_CHANGE:
         return 1.0
     return solve_gamma(np.asarray(values, np.uint8), goal, GAMMA_RANGE)
 
 
-def _with_clahe(lightness: MatLike, plan: LightPlan) -> MatLike:
+def _apply_clahe(lightness: MatLike, plan: LightPlan) -> MatLike:
     if plan.clahe_weight == 0:
         return lightness
     across, down = (min(max(side // _LEAST_TILE, 1), CLAHE_TILES) for side in lightness.shape[::-1])
@@ -177,8 +183,8 @@ def _with_clahe(lightness: MatLike, plan: LightPlan) -> MatLike:
     return cv2.addWeighted(local, plan.clahe_weight, lightness, 1 - plan.clahe_weight, 0)
 
 
-def _change(lightness: MatLike, local: MatLike, clahe: ClaheMode) -> NDArray[np.float32] | None:
-    """What CLAHE adds to L, (H, W), of 255, or None. For `auto` without its finest detail: that is noise."""
+def _find_change(lightness: MatLike, local: MatLike, clahe: ClaheMode) -> NDArray[np.float32] | None:
+    """Return the change of L by CLAHE, (H, W), of 255, or None. `auto` blurs it, to leave noise out."""
     if local is lightness:
         return None
     change = cv2.subtract(local, lightness, dtype=cv2.CV_32F)

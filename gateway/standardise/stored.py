@@ -1,4 +1,4 @@
-"""A standardised portrait as bytes, so that other parameters of GPEN need not standardise again."""
+"""Serialise a portrait for the cache, so that requests with other GPEN parameters can reuse it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from gateway.standardise.quality import Quality
 
 
 def to_head(portrait: Portrait) -> dict[str, Any]:
-    """All of `portrait` but its pixels, as JSON can write it."""
+    """Convert everything but the pixels of `portrait` to values that JSON can represent."""
     return {
         "shape": portrait.pixels.shape,
         "matrix": portrait.matrix.tolist(),
@@ -30,17 +30,17 @@ def to_head(portrait: Portrait) -> dict[str, Any]:
 
 
 def to_bytes(portrait: Portrait) -> memoryview:
-    """The pixels of `portrait`, not copied."""
+    """Return a view of the pixels of `portrait`, without a copy."""
     return np.ascontiguousarray(portrait.pixels).data.cast("B").toreadonly()
 
 
 def from_stored(head: Mapping[str, Any], pixels: bytes | memoryview) -> Portrait:
-    """The portrait of `to_head` and `to_bytes`."""
+    """Restore the portrait from the results of `to_head` and `to_bytes`."""
     faces = tuple(_face_from_stored(face) for face in head["faces"])
     return Portrait(
         pixels=np.frombuffer(pixels, np.uint8).reshape(head["shape"]),
         matrix=np.array(head["matrix"], np.float64),
-        # The face that a portrait is centred on is the first of its faces.
+        # A portrait is centred on the first of its faces.
         face=faces[0] if head["has_face"] else None,
         faces=faces,
         off_centre_px=head["off_centre_px"],

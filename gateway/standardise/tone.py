@@ -1,9 +1,9 @@
-"""The tone curve of the exposure compensation, and which one a face needs.
+"""The tone curve of exposure compensation, and the gamma that a face needs.
 
-On lightness x in [0, 1] the curve is ((x + a)^g - a^g) / ((1 + a)^g - a^g): a gamma that black and white stay
-fixed under, but whose slope at black is bounded, so that noise in deep shadows is not blown up to blotches.
-Chroma follows lightness as it does when more or less light falls on a scene, or faces would turn pale when
-raised and garish when lowered: light times c multiplies L + 16, a and b of CIE LAB by the cube root of c.
+For lightness x in [0, 1] the curve is ((x + a)^g - a^g) / ((1 + a)^g - a^g). Like a plain gamma it keeps
+black and white, but its slope at black is bounded, so that it does not amplify noise in deep shadows into
+blotches. Chroma changes with lightness as it does under more or less light: light times c multiplies L + 16,
+a and b of CIE LAB by the cube root of c. Otherwise brightened faces would look pale and darkened ones garish.
 """
 
 import cv2
@@ -12,44 +12,44 @@ from numpy.typing import NDArray
 
 from gpen_common.types import Pixels
 
-# `a` above. At the smallest gamma the slope at black is 5; a bare gamma's is infinite.
+# `a` above. At the smallest gamma the slope at black is 5; that of a plain gamma is infinite.
 _TOE = 0.02
-# Steps of the tables that curves are applied by: finer than 8 bits can show.
+# Entries of the lookup tables, finer than 8 bits can show.
 _STEPS = 4096
-# Rows that are in floats at once, so that a large window costs no more memory than a small one.
+# Rows converted to float at a time, which bounds the memory for large windows.
 _ROWS = 256
-# Halvings of the interval that holds the gamma: to a thousandth and less.
+# Bisection steps of the gamma, to an error of under 0.001.
 _HALVINGS = 12
 
 
 def solve_gamma(lightness: NDArray[np.uint8], goal: float, bounds: tuple[float, float]) -> float:
-    """The gamma within `bounds` that takes the mean of `lightness` (N,) nearest to `goal`, both of 255."""
+    """Find the gamma in `bounds` that moves the mean of `lightness` (N,) nearest to `goal`, both of 255."""
     shares = np.bincount(lightness, minlength=256) / max(lightness.size, 1)
     levels = np.arange(256) / 255
     low, high = np.log(bounds[0]), np.log(bounds[1])
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        # The larger the gamma, the darker.
-        if float(curve(levels, float(np.exp(middle))) @ shares) * 255 > goal:
+        # A larger gamma is darker.
+        if float(apply_curve(levels, float(np.exp(middle))) @ shares) * 255 > goal:
             low = middle
         else:
             high = middle
     return round(float(np.exp((low + high) / 2)), 3)
 
 
-def curve(lightness: NDArray[np.float64], gamma: float) -> NDArray[np.float64]:
-    """The tone curve of `gamma` at `lightness`, any shape, 0 to 1."""
+def apply_curve(lightness: NDArray[np.float64], gamma: float) -> NDArray[np.float64]:
+    """Apply the tone curve of `gamma` to `lightness`, any shape, 0 to 1."""
     floor = _TOE**gamma
     return np.asarray(((lightness + _TOE) ** gamma - floor) / ((1 + _TOE) ** gamma - floor), np.float64)
 
 
 def retone(pixels: Pixels, local: NDArray[np.float32] | None, gamma: float) -> Pixels:
-    """`pixels` (H, W, 3) with `local` (H, W) added to L, of 255, and then the curve of `gamma` on it.
+    """Add `local` (H, W), of 255, to the L of `pixels` (H, W, 3), then apply the curve of `gamma`.
 
-    In floats: to correct whole levels of L would tear gaps between them, which count as noise.
+    Computes in float: correcting whole levels of L would leave gaps between them, which count as noise.
     """
     steps = np.linspace(0, 1, _STEPS)
-    toned = curve(steps, gamma)
+    toned = apply_curve(steps, gamma)
     table = (100 * toned).astype(np.float32)
     chroma = ((100 * toned + 16) / (100 * steps + 16)).astype(np.float32)
     out = np.empty_like(pixels)

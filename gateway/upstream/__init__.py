@@ -1,1 +1,1 @@
-"""The GPEN backend as the gateway uses it."""
+"""The gateway's side of the GPEN backend: models, requests, and the embedded backend."""

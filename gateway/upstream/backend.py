@@ -1,4 +1,4 @@
-"""The GPEN backend as a request sees it: by a deadline, and with the gateway's own errors."""
+"""Call the GPEN backend for one request, within its deadline and with the gateway's errors."""
 
 import time
 
@@ -6,12 +6,12 @@ from gateway.errors import DeadlinePassed, backend_errors
 from gpen_client.client import GpenClient
 from gpen_common.types import ModelInfo, Pixels, Points, Restored, RestoreParams
 
-# Longer than the event loop should ever be busy with one thing, seconds.
+# Maximum time that the event loop may be blocked, seconds.
 _MARGIN_S = 0.1
 
 
 class Backend:
-    """One request's way to the backend. deadline: on time.monotonic's clock, seconds."""
+    """The backend for one request. deadline: on time.monotonic's clock, seconds."""
 
     def __init__(self, client: GpenClient, model: ModelInfo, request_id: str, deadline: float) -> None:
         self.model = model
@@ -20,16 +20,16 @@ class Backend:
         self._deadline = deadline
 
     async def restore(self, pixels: Pixels, landmarks: Points | None, params: RestoreParams) -> Restored:
-        """`pixels` (H, W, 3) with the faces `landmarks` (F, 5, 2) restored.
+        """Restore the faces at `landmarks` (F, 5, 2) in `pixels` (H, W, 3).
 
         Raises UnknownModel, BackendIsBusy, BackendAway, BackendBroken, DeadlinePassed.
         """
         left = self._deadline - time.monotonic()
-        # Its own deadline comes a little sooner than the request's: else the request, cancelled then, would
-        # hide from the breaker that the backend was silent.
+        # Time out a little before the request does: if the request were cancelled first, the circuit breaker
+        # would not learn of the timeout.
         left -= min(_MARGIN_S, left / 10)
         if left <= 0:
-            raise DeadlinePassed("the time was over before the backend was asked; raise GATEWAY_TIMEOUT_S")
+            raise DeadlinePassed("the deadline passed before the backend was called; raise GATEWAY_TIMEOUT_S")
         with backend_errors():
             return await self._client.restore(
                 pixels,

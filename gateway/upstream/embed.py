@@ -1,4 +1,4 @@
-"""The one place that knows both sides: a GPEN backend in the gateway's own process, or in one of its own."""
+"""The only module that imports the backend: run it inside the gateway, or as a separate server."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,23 +18,23 @@ __all__ = [
     "Entry",
     "Store",
     "check_backend_settings",
-    "embedded_backend",
     "inventory",
     "open_store",
     "pull",
+    "run_embedded_backend",
     "serve_backend",
     "verify",
 ]
 
 EMBEDDED_URL = "http://embedded"
-"""The address of a backend that has none."""
+"""Placeholder address of the embedded backend."""
 
 
 @asynccontextmanager
-async def embedded_backend() -> AsyncIterator[httpx.AsyncBaseTransport]:
-    """A running backend, configured by its own environment variables, and the way to it.
+async def run_embedded_backend() -> AsyncIterator[httpx.AsyncBaseTransport]:
+    """Run a backend, configured by its own environment variables, and yield the transport to it.
 
-    It is the same app as the standalone server's, so the wire is the same too, but for the socket.
+    It is the app of the standalone server, called over the same protocol without a socket.
     """
     app = create_app(BackendSettings())
     async with app.router.lifespan_context(app):
@@ -43,18 +43,18 @@ async def embedded_backend() -> AsyncIterator[httpx.AsyncBaseTransport]:
 
 
 def open_store(mirror: str | None) -> Store:
-    """The folder of the backend's weights. mirror: in place of the environment's. Raises ValidationError."""
+    """Open the folder of the backend's weights. mirror: overrides the environment. Raises ValidationError."""
     settings = BackendSettings()
     return Store(settings.models_dir, mirror or settings.models_mirror)
 
 
 def check_backend_settings() -> None:
-    """Raises ValidationError where the environment makes no settings of a backend."""
+    """Raise ValidationError if the backend's environment variables are invalid."""
     BackendSettings()
 
 
 def serve_backend(host: str | None, port: int | None) -> None:
-    """Runs a backend alone until it is told to stop. host, port: in place of those of the environment."""
+    """Run a backend server until it is stopped. host, port: override the environment."""
     settings = BackendSettings()
     given = {"host": host or settings.host, "port": settings.port if port is None else port}
     serve(settings.model_copy(update=given))

@@ -1,4 +1,4 @@
-"""The backend's models as it last told them, so that a request seldom waits to be told again."""
+"""A stale-while-revalidate cache of the backend's models, so that requests rarely wait for the list."""
 
 import asyncio
 import time
@@ -8,78 +8,82 @@ from gateway.errors import GatewayError, backend_errors
 from gpen_client.client import GpenClient
 from gpen_common.types import ModelInfo
 
-# A backend's models change when somebody pulls one: seconds are soon enough, and cost requests nothing.
+# How long a list counts as fresh, seconds. Models change only when an operator pulls one.
 _FRESH_S = 10.0
-# While the backend is away requests go on by what is known, and ask this seldom, seconds.
+# Minimum time between refreshes in the background, seconds, for instance while the backend is away.
 _PAUSE_S = 1.0
-# What nobody has asked about for longer is not relied upon, seconds.
-_RECENT_S = 60.0
+# How long a stale list may be used without waiting for a refresh, seconds since the last refresh ended.
+_STALE_S = 60.0
 
 
-class Roster:
-    """Asks for the models, once for all who wait, and remembers the answer. names: those to ask for."""
+class ModelList:
+    """Fetches the models and caches them. Concurrent callers share one refresh.
+
+    names: the models to ask the backend for.
+    """
 
     def __init__(self, client: GpenClient, names: Sequence[str]) -> None:
         self._client = client
         self._names = names
-        self._known: list[ModelInfo] | None = None
+        self._cached: list[ModelInfo] | None = None
         self._fresh_until = 0.0
-        self._asked_at = 0.0
-        self._asking: asyncio.Task[list[ModelInfo]] | None = None
+        self._refreshed_at = 0.0
+        self._refreshing: asyncio.Task[list[ModelInfo]] | None = None
 
     @property
     def known(self) -> list[ModelInfo]:
-        """The models by the last answer; none before the first."""
-        return self._known or []
+        """The cached models, however old; empty before the first answer."""
+        return self._cached or []
 
-    async def fresh(self) -> list[ModelInfo]:
-        """The models that the backend has now, or had seconds ago. Raises BackendAway and its kin."""
-        if self._known is not None and time.monotonic() < self._fresh_until:
-            return self._known
+    async def get_fresh(self) -> list[ModelInfo]:
+        """Return models that are at most seconds old. Raises any backend error, for instance BackendAway."""
+        if self._cached is not None and time.monotonic() < self._fresh_until:
+            return self._cached
         with backend_errors():
-            # One who gives up waiting takes the answer from nobody else.
-            return await asyncio.shield(self._asked())
+            # Shielded: a caller that is cancelled must not cancel the refresh for the others.
+            return await asyncio.shield(self._start_refresh())
 
-    async def at_hand(self) -> list[ModelInfo]:
-        """The models by the last answer, without waiting where that is recent; asks anew meanwhile.
+    async def get(self) -> list[ModelInfo]:
+        """Return the cached models at once, and refresh a stale list in the background.
 
-        A backend that fails is thus met by the restoration itself, where retries and the breaker are.
-        Raises BackendAway and its kin where nothing is known.
+        If the list is older than a minute, the refresh is awaited; if it fails, the old list is returned. An
+        unavailable backend thus fails in the restoration, which has retries and the circuit breaker.
+        Raises any backend error if no list is cached.
         """
-        idle_s = time.monotonic() - self._asked_at
-        if self._known is None or idle_s > _RECENT_S:
+        age_s = time.monotonic() - self._refreshed_at
+        if self._cached is None or age_s > _STALE_S:
             try:
-                return await self.fresh()
+                return await self.get_fresh()
             except GatewayError:
-                if self._known is None:
+                if self._cached is None:
                     raise
-        elif time.monotonic() >= self._fresh_until and idle_s > _PAUSE_S:
-            self._asked()
-        return self._known
+        elif time.monotonic() >= self._fresh_until and age_s > _PAUSE_S:
+            self._start_refresh()
+        return self._cached
 
     async def close(self) -> None:
-        """Stops asking."""
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.wait({self._asking})
+        """Cancel any refresh in progress."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.wait({self._refreshing})
 
-    def _asked(self) -> "asyncio.Task[list[ModelInfo]]":
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask())
-            self._asking.add_done_callback(_noticed)
-        return self._asking
+    def _start_refresh(self) -> "asyncio.Task[list[ModelInfo]]":
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._refresh())
+            self._refreshing.add_done_callback(_retrieve_exception)
+        return self._refreshing
 
-    async def _ask(self) -> list[ModelInfo]:
+    async def _refresh(self) -> list[ModelInfo]:
         try:
-            self._known = await self._client.models(self._names)
-            ready = all(model.ready for model in self._known)
+            self._cached = await self._client.models(self._names)
+            ready = all(model.ready for model in self._cached)
             self._fresh_until = time.monotonic() + _FRESH_S if ready else 0.0
         finally:
-            self._asked_at = time.monotonic()
-        return self._known
+            self._refreshed_at = time.monotonic()
+        return self._cached
 
 
-def _noticed(task: "asyncio.Task[list[ModelInfo]]") -> None:
-    """Asked in the background, nobody else looks at a failure."""
+def _retrieve_exception(task: "asyncio.Task[list[ModelInfo]]") -> None:
+    """Retrieve the exception, else asyncio logs "exception was never retrieved"."""
     if not task.cancelled():
         task.exception()

@@ -1,46 +1,48 @@
-"""What the backend can run, and which model a request gets."""
+"""Choose the model for a request from those of the backend."""
 
 from typing import get_args
 
 from gateway.errors import InvalidParameters, NotReady, UnknownModel
-from gateway.upstream.model_list import Roster
+from gateway.upstream.model_list import ModelList
 from gpen_client.client import GpenClient
 from gpen_common.model_names import CHECKPOINT_FOR, ModelName
 from gpen_common.types import ModelInfo, Task
 
-_PULL = "its operator adds models with `gpen-gateway models pull`"
+_PULL = "its operator can add models with `gpen-gateway models pull`"
 
 
 class Models:
-    """The backend's models, asked for when needed and remembered for seconds."""
+    """The backend's models, and the choice of one for each request."""
 
     def __init__(self, client: GpenClient, default: ModelName) -> None:
         self._default = default
-        self._roster = Roster(client, get_args(ModelName))
+        self._list = ModelList(client, get_args(ModelName))
 
     @property
     def known(self) -> list[ModelInfo]:
-        """The models as the backend last told them; nobody is asked."""
-        return self._roster.known
+        """The models by the last answer of the backend, without a request to it."""
+        return self._list.known
 
     async def available(self) -> list[ModelInfo]:
-        """The models that the backend has. Raises BackendAway and its kin."""
-        return await self._roster.fresh()
+        """Return the backend's models. Raises any backend error, for instance BackendAway."""
+        return await self._list.get_fresh()
 
     async def default(self) -> ModelInfo | None:
-        """The model of requests that only want restoring: the configured one, else the backend's choice."""
-        return self._default_of(await self.available())
+        """Return the default model for restoration: the configured one, else the backend's own default."""
+        return self._pick_default(await self.available())
 
     async def choose(self, asked: ModelName | None, task: Task = "restore") -> ModelInfo:
-        """The model that a request asking for `asked` gets, or, where that is None, the one for its task.
+        """Choose the model `asked`, or without one the model for the task.
 
-        Raises UnknownModel, InvalidParameters where model and task do not go together, and NotReady.
+        Raises UnknownModel, InvalidParameters if the model does not fit the task, and NotReady.
         """
-        models = await self._roster.at_hand()
+        models = await self._list.get()
         if asked is None and task == "restore":
-            default = self._default_of(models)
+            default = self._pick_default(models)
             if default is None:
-                raise NotReady("the backend has no model this gateway knows; see its /v2/health/ready")
+                raise NotReady(
+                    "the backend has no model that this gateway supports; see its /v2/health/ready"
+                )
             return default
         for model in models:
             if asked is None and model.task == task:
@@ -48,21 +50,21 @@ class Models:
             if model.name == asked:
                 if model.task != task:
                     raise InvalidParameters(
-                        f"{asked} is for the task {model.task}, not {task}; leave `model` out to get it"
+                        f"{asked} is for the task {model.task}, not {task}; omit `model` to use the right one"
                     )
                 return model
         if asked is None:
             raise UnknownModel(
-                f"the backend cannot {task}: it needs checkpoint {CHECKPOINT_FOR[task]}; {_PULL}"
+                f"the backend has no model for the task {task}: {CHECKPOINT_FOR[task]} is missing; {_PULL}"
             )
         names = ", ".join(model.name for model in models) or "none"
         raise UnknownModel(f"the backend does not have {asked}; it has: {names}; {_PULL}")
 
     async def close(self) -> None:
-        """Stops asking the backend."""
-        await self._roster.close()
+        """Cancel any refresh in progress."""
+        await self._list.close()
 
-    def _default_of(self, models: list[ModelInfo]) -> ModelInfo | None:
+    def _pick_default(self, models: list[ModelInfo]) -> ModelInfo | None:
         restorers = [model for model in models if model.task == "restore"]
         by_rank = sorted(restorers, key=lambda model: (model.name != self._default, not model.default))
         return by_rank[0] if by_rank else None

@@ -24,7 +24,7 @@ import numpy as np
 from measured import hardware, keep
 from served import gateway
 
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 
 MISSES = 15
 

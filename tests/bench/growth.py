@@ -26,7 +26,7 @@ from measured import ROOT, hardware, keep
 from served import Server, fresh, gateway
 from skimage import data
 
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 
 MEGAPIXELS = (0.25, 1, 2, 4, 8, 12, 24, 50)
 FACES = (1, 2, 4, 8, 16, 32)

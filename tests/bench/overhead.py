@@ -29,7 +29,7 @@ from measured import hardware, keep
 from served import Server, both, fresh, gateway
 from skimage import data
 
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 
 SIDE = 1200
 # Of Server-Timing: all but the wire's own steps and the sum.

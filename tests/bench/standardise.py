@@ -22,7 +22,8 @@ from PIL import Image
 
 from gateway.faces import FaceFinder
 from gateway.faces.yunet import YunetFinder
-from gateway.imaging.photo import PixelLimits, decode, encode
+from gateway.imaging.encoder import encode
+from gateway.imaging.photo import PixelLimits, decode
 from gateway.params import PreprocessParams
 from gateway.standardise import standardise
 from gateway.standardise.geometry import PORTRAIT_SIDE, SHORT_EDGE

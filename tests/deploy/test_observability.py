@@ -45,7 +45,7 @@ async def exposed(
 
 @pytest.fixture
 def astronaut_png(astronaut) -> bytes:
-    from gateway.imaging.photo import encode
+    from gateway.imaging.encoder import encode
 
     return encode(astronaut, "png", 95)
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from gateway.app import create_app
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 from gateway.settings import CacheSettings, FaceSettings, Settings
 from gpen_common.tracing import TracingUnavailable, create_tracing
 

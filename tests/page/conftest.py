@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 from gpen_common.types import Pixels
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -26,7 +26,7 @@ from gateway.errors import (
     TryLater,
     UnsupportedPicture,
 )
-from gateway.imaging.photo import OutputFormat
+from gateway.imaging.encoder import OutputFormat
 from gateway.params import EnhanceParams
 from gateway.service.problem import PROBLEM_JSON
 

@@ -10,7 +10,7 @@ import pytest
 from starlette.routing import Mount, Route
 
 from gateway.app import create_app
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 from gateway.settings import LimitSettings, ServerSettings, Settings
 
 pytestmark = pytest.mark.anyio

@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from gateway.app import create_app
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 from gateway.settings import LimitSettings, Settings
 
 SIZES = ((1, 1), (7, 64), (64, 48))

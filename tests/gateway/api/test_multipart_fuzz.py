@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 from gateway.settings import LimitSettings, Settings
 
 pytestmark = [

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli import main
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 
 EMBEDDED = {"GATEWAY_FACE_FINDER": "haar", "GPEN_BACKEND_ENGINE": "classical", "GATEWAY_BACKEND_URL": None}
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.evaluate.degrade import DOWNSCALE, JPEG, NOISE, SIGMA, Degradation, degrade, draw
-from gateway.standardise.quality import noise_sigma
+from gateway.standardise.quality import estimate_noise
 
 NOTHING = Degradation(sigma=(0.1, 0.1), angle=0.0, downscale=1.0, noise=0.0, jpeg=100, seed=0)
 
@@ -55,7 +55,7 @@ def test_almost_nothing_done_is_almost_nothing_changed(sharp):
 def test_every_step_does_its_part(sharp):
     grey = np.full((96, 96, 3), 128, np.uint8)
     noisy = degrade(grey, Degradation((0.1, 0.1), 0.0, 1.0, 10.0, 100, 3))
-    assert noise_sigma(noisy[..., 1].astype(np.float32)) == pytest.approx(10, rel=0.2)
+    assert estimate_noise(noisy[..., 1].astype(np.float32)) == pytest.approx(10, rel=0.2)
     blurred = degrade(sharp, Degradation((4.0, 4.0), 0.0, 1.0, 0.0, 100, 3))
     shrunk = degrade(sharp, Degradation((0.1, 0.1), 0.0, 8.0, 0.0, 100, 3))
     assert max(blurred.std(), shrunk.std()) < 0.7 * sharp.std()

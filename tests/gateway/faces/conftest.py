@@ -1,4 +1,4 @@
-"""Pictures that finders are tried on."""
+"""Pictures for the tests of face finders."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +14,12 @@ Numbers = list[tuple[float, ...]]
 
 
 def numbers(faces: list[Face]) -> Numbers:
-    """All that a finder tells of `faces`, to be compared exactly."""
-    told: Numbers = []
+    """All values of `faces`, for exact comparison."""
+    values: Numbers = []
     for face in faces:
         pose = (face.pose.yaw, face.pose.pitch, face.pose.roll) if face.pose else ()
-        told.append((*face.bbox, face.score, *face.landmarks5.ravel().tolist(), *pose))
-    return told
+        values.append((*face.bbox, face.score, *face.landmarks5.ravel().tolist(), *pose))
+    return values
 
 
 def faceless() -> dict[str, Pixels]:
@@ -39,13 +39,13 @@ def faceless() -> dict[str, Pixels]:
 
 @pytest.fixture(params=faceless().items(), ids=lambda item: item[0])
 def faceless_picture(request: pytest.FixtureRequest) -> Pixels:
-    """A picture that nobody sees a face in."""
+    """A picture without a face."""
     return request.param[1]
 
 
 @pytest.fixture(scope="session")
 def sixteen(astronaut: Pixels) -> list[Pixels]:
-    """Pictures of one face at sixteen places, in sizes of their own."""
+    """Sixteen pictures of one face, with different positions and sizes."""
     pictures = []
     for number in range(16):
         shift = 4 * number
@@ -56,7 +56,7 @@ def sixteen(astronaut: Pixels) -> list[Pixels]:
 
 @pytest.fixture(scope="session")
 def concurrently() -> Callable[[FaceFinder, list[Pixels]], list[Numbers]]:
-    """What a finder tells of each picture when each has a thread of its own and all start at once."""
+    """Finds faces in all pictures at once, each twice on a thread of its own."""
 
     def run(finder: FaceFinder, pictures: list[Pixels]) -> list[Numbers]:
         ready = Barrier(len(pictures))
@@ -72,6 +72,6 @@ def concurrently() -> Callable[[FaceFinder, list[Pixels]], list[Numbers]]:
 
 
 @pytest.fixture(scope="session")
-def told() -> Callable[[FaceFinder, Pixels], Numbers]:
-    """What a finder tells of a picture."""
+def found_numbers() -> Callable[[FaceFinder, Pixels], Numbers]:
+    """Finds faces and returns all their values."""
     return lambda finder, pixels: numbers(finder.find(pixels))

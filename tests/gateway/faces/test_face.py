@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.faces.face import Face, best_first, reduced
+from gateway.faces.face import Face, reduce, sort_best_first
 from gpen_common.geometry import transform
 
 FIVE = np.array([[30, 40], [70, 40], [50, 60], [35, 80], [65, 80]], np.float32)
@@ -25,49 +25,49 @@ FACES = st.builds(
 )
 
 
-def test_eyes_give_centre_and_distance():
+def test_face_has_eye_centre_and_interocular_distance():
     found = face((50, 50), 100)
     assert found.eye_centre == (50, 40)
     assert found.interocular == 40
 
 
-def test_the_larger_of_two_faces_is_the_best():
+def test_larger_face_sorts_first():
     small, large = face((400, 300), 100), face((600, 300), 120)
-    assert best_first([small, large], 1000, 600)[0] is large
+    assert sort_best_first([small, large], 1000, 600)[0] is large
 
 
-def test_of_equal_faces_the_central_one_is_the_best():
+def test_central_face_sorts_first():
     aside, middle = face((100, 100), 100), face((480, 310), 100)
-    assert best_first([aside, middle], 1000, 600)[0] is middle
+    assert sort_best_first([aside, middle], 1000, 600)[0] is middle
 
 
-def test_of_equal_faces_the_surer_one_is_the_best():
+def test_face_with_higher_score_sorts_first():
     left, right = face((400, 300), 100, score=0.7), face((600, 300), 100, score=0.8)
-    assert best_first([left, right], 1000, 600)[0] is right
+    assert sort_best_first([left, right], 1000, 600)[0] is right
 
 
 @pytest.mark.parametrize(("area", "wins"), [(1.9, False), (2.1, True)])
-def test_a_corner_costs_a_face_half_its_weight(area, wins):
+def test_face_in_a_corner_has_half_the_weight(area, wins):
     middle, corner = face((500, 300), 100), face((1000, 600), 100 * area**0.5)
-    assert (best_first([middle, corner], 1000, 600)[0] is corner) == wins
+    assert (sort_best_first([middle, corner], 1000, 600)[0] is corner) == wins
 
 
-def test_a_face_past_the_corner_weighs_no_less_than_one_in_it():
+def test_face_outside_the_photo_has_half_the_weight():
     beyond, middle = face((1500, 900), 150), face((500, 300), 100)
-    assert best_first([middle, beyond], 1000, 600)[0] is beyond
+    assert sort_best_first([middle, beyond], 1000, 600)[0] is beyond
 
 
 @given(st.lists(FACES, max_size=4, unique_by=lambda face: face.bbox))
-def test_the_order_does_not_depend_on_the_order_of_finding(faces):
-    expected = best_first(faces, 1000, 600)
+def test_sorting_is_independent_of_input_order(faces):
+    expected = sort_best_first(faces, 1000, 600)
     for shuffled in itertools.permutations(faces):
-        assert best_first(list(shuffled), 1000, 600) == expected
+        assert sort_best_first(list(shuffled), 1000, 600) == expected
 
 
 @given(st.integers(1, 3000), st.integers(1, 40) | st.integers(250, 1000), st.integers(1, 600), st.booleans())
-def test_a_reduced_copy_fits_and_its_matrix_leads_back_to_the_photos_corners(long, short, side, tall):
+def test_reduce_fits_the_side_and_its_matrix_maps_corners_back(long, short, side, tall):
     shape = (long, short, 3) if tall else (short, long, 3)
-    small, back = reduced(np.zeros(shape, np.uint8), side)
+    small, back = reduce(np.zeros(shape, np.uint8), side)
     height, width = small.shape[:2]
     assert max(height, width) <= max(side, 1)
     assert small.shape <= shape
@@ -77,16 +77,16 @@ def test_a_reduced_copy_fits_and_its_matrix_leads_back_to_the_photos_corners(lon
     np.testing.assert_allclose(corners[1], (shape[1] - 0.5, shape[0] - 0.5), rtol=1 / 128, atol=1e-3)
 
 
-def test_a_small_photo_is_looked_at_as_it_is(astronaut):
-    small, back = reduced(astronaut, 512)
+def test_reduce_returns_a_small_photo_unchanged(astronaut):
+    small, back = reduce(astronaut, 512)
     assert small is astronaut
     np.testing.assert_array_equal(back, [[1, 0, 0], [0, 1, 0]])
 
 
-def test_a_place_in_the_reduced_copy_is_found_again_in_the_photo():
+def test_reduce_matrix_maps_a_spot_back_to_the_photo():
     photo = np.zeros((900, 1300, 3), np.uint8)
     photo[400:421, 700:721] = 255
-    small, back = reduced(photo, 320)
+    small, back = reduce(photo, 320)
     y, x = np.indices(small.shape[:2])
     weight = small[..., 0] / small[..., 0].sum()
     centre = np.array([(x * weight).sum(), (y * weight).sum()], np.float32)

@@ -1,4 +1,4 @@
-"""FAN's own weights are too large to ship: a seeded network of the same shape stands in for them."""
+"""FAN's weights are too large to ship, so tests use a stub or a seeded network of the same shape."""
 
 import dataclasses
 import hashlib
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gateway.faces import FinderUnavailable, finder, pose
-from gateway.faces.fan import FanFinder, landmarks5_of
+from gateway.faces.fan import FanFinder, select_landmarks5
 from gateway.faces.yunet import YunetFinder
 from gateway.imaging.photo import Photo
 from gateway.params import PreprocessParams
@@ -22,7 +22,7 @@ REFUSING = "http://127.0.0.1:1/weights"
 
 
 def seen_in(box, yaw):
-    """The mean face at `yaw` degrees where `box` is: (68, 2) px, the jaw line at the box's middle."""
+    """The mean face at `yaw` degrees in `box`: (68, 2) px, with the jaw line at the box's centre."""
     x0, y0, x1, y1 = box[:4]
     middle = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
     turned = pose._MEAN_FACE @ cv2.Rodrigues(np.radians([0.0, yaw, 0.0]))[0].T
@@ -49,39 +49,39 @@ def stubbed(monkeypatch, yunet_path):
     return FanFinder(yunet_path)
 
 
-def test_five_landmarks_of_sixty_eight():
+def test_selects_five_of_68_landmarks():
     numbered = np.stack([np.arange(68), 100 + np.arange(68)], -1).astype(np.float32)
     expected = np.array([38.5, 44.5, 30, 48, 54])
-    np.testing.assert_allclose(landmarks5_of(numbered), np.stack([expected, expected + 100], -1))
+    np.testing.assert_allclose(select_landmarks5(numbered), np.stack([expected, expected + 100], -1))
 
 
 @pytest.mark.parametrize("enlarged", [1, 5])
-def test_points_and_pose_are_told_in_the_photos_pixels(stubbed, yunet_path, astronaut, enlarged):
-    """The network sees a reduced copy of a large photo."""
+def test_landmarks_and_pose_are_in_photo_pixels(stubbed, yunet_path, astronaut, enlarged):
+    """The network gets a reduced copy of a large photo."""
     photo = cv2.resize(astronaut, None, fx=enlarged, fy=enlarged, interpolation=cv2.INTER_LINEAR)
     (face,), (box,) = stubbed.find(photo), YunetFinder(yunet_path).find(photo)
     assert max(Stub.asked.shape) <= 1536
     np.testing.assert_allclose(face.bbox, box.bbox, atol=3 * enlarged)
-    np.testing.assert_allclose(face.landmarks5, landmarks5_of(seen_in(face.bbox, 20)), atol=1)
+    np.testing.assert_allclose(face.landmarks5, select_landmarks5(seen_in(face.bbox, 20)), atol=1)
     assert face.pose.yaw == pytest.approx(20, abs=4)
     assert face.score == pytest.approx(box.score, abs=0.05)
 
 
-def test_faces_keep_their_points_however_they_are_ordered(stubbed, catalog):
+def test_sorting_keeps_each_faces_landmarks(stubbed, catalog):
     group = next(portrait for portrait in catalog if portrait.faces > 20).photo().pixels
     faces = stubbed.find(group)
     assert len(faces) > 20
     for face in faces:
-        np.testing.assert_allclose(face.landmarks5, landmarks5_of(seen_in(face.bbox, 20)), atol=1)
+        np.testing.assert_allclose(face.landmarks5, select_landmarks5(seen_in(face.bbox, 20)), atol=1)
 
 
-def test_a_picture_without_a_face_has_none(stubbed, faceless_picture):
+def test_finds_no_face_in_a_faceless_picture(stubbed, faceless_picture):
     assert stubbed.find(faceless_picture) == []
 
 
 @pytest.fixture
 def torch_home(monkeypatch, tmp_path):
-    """An empty TORCH_HOME; nothing can be fetched into it."""
+    """The weights folder of an empty TORCH_HOME. Downloads fail."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(finder, "FAN", dataclasses.replace(finder.FAN, url=REFUSING))
     (tmp_path / "torch" / "hub" / "checkpoints").mkdir(parents=True)
@@ -95,7 +95,7 @@ def models(yunet_path, tmp_path):
     return tmp_path / "models"
 
 
-def test_a_file_that_is_not_fans_is_never_unpickled(monkeypatch, torch_home, models, caplog):
+def test_never_unpickles_an_unverified_file(monkeypatch, torch_home, models, caplog):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(
         torch, "load", lambda *args, **kwargs: pytest.fail("an unverified file was unpickled")
@@ -110,7 +110,7 @@ def test_a_file_that_is_not_fans_is_never_unpickled(monkeypatch, torch_home, mod
 
 @pytest.fixture(scope="module")
 def seeded_fan(tmp_path_factory):
-    """A file like FAN's, with seeded weights."""
+    """A file like FAN's with seeded weights."""
     torch = pytest.importorskip("torch")
     fan = pytest.importorskip("face_alignment.models").FAN
     torch.manual_seed(7)
@@ -121,7 +121,7 @@ def seeded_fan(tmp_path_factory):
 
 @pytest.fixture
 def seeded(monkeypatch, seeded_fan, torch_home, models):
-    """`fan` and `auto` find the seeded file as if it were the published one."""
+    """`fan` and `auto` accept the seeded file as the published one."""
     (torch_home / seeded_fan.name).symlink_to(seeded_fan)
     sha256 = hashlib.sha256(seeded_fan.read_bytes()).hexdigest()
     monkeypatch.setattr(finder, "FAN", dataclasses.replace(finder.FAN, sha256=sha256))
@@ -129,7 +129,7 @@ def seeded(monkeypatch, seeded_fan, torch_home, models):
 
 
 @pytest.mark.slow
-def test_a_verified_file_is_loaded_and_finds(seeded, astronaut):
+def test_loads_a_verified_file_and_finds_a_face(seeded, astronaut):
     for name in ("fan", "auto"):
         found = finder.make_finder(name, seeded)
         assert found.name == "fan"
@@ -139,24 +139,24 @@ def test_a_verified_file_is_loaded_and_finds(seeded, astronaut):
 
 
 @pytest.mark.slow
-def test_a_damaged_copy_of_a_good_file_is_refused(seeded, seeded_fan, torch_home):
+def test_rejects_a_truncated_weights_file(seeded, seeded_fan, torch_home):
     (torch_home / seeded_fan.name).unlink()
     (torch_home / seeded_fan.name).write_bytes(seeded_fan.read_bytes()[:-1])
-    assert finder.FAN.verified(torch_home) is None
+    assert finder.FAN.find_verified(torch_home) is None
     assert finder.make_finder("auto", seeded).name == "yunet"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_sixteen_threads_find_what_one_finds(seeded, sixteen, concurrently, told):
+def test_sixteen_threads_find_the_same_as_one(seeded, sixteen, concurrently, found_numbers):
     found = finder.make_finder("fan", seeded)
-    alone = [told(found, pixels) for pixels in sixteen]
+    alone = [found_numbers(found, pixels) for pixels in sixteen]
     assert concurrently(found, sixteen) == [faces * 2 for faces in alone]
 
 
 @pytest.mark.slow
-def test_points_that_make_no_sense_still_make_a_portrait(seeded, astronaut):
-    """Random weights put landmarks anywhere, even on one another."""
+def test_random_landmarks_still_make_a_portrait(seeded, astronaut):
+    """Random weights put landmarks anywhere, even at the same place."""
     found = finder.make_finder("fan", seeded)
     portrait = standardise(Photo(astronaut, None, "PNG"), PreprocessParams(), found, Timings())
     assert portrait.pixels.shape == (896, 896, 3)

@@ -22,7 +22,7 @@ def rotation(yaw, pitch, roll):
 
 
 def seen(points, yaw, pitch=0.0, roll=0.0, at=(WIDTH / 2, HEIGHT / 2), distance=1000.0):
-    """The mean face as a camera that looks at it sees it: (5 or 68, 2), px."""
+    """Project the mean face for a camera that points at it: (5 or 68, 2), px."""
     model = MODELS[points]
     middle = (model if points == 5 else model[17:]).mean(0)
     x, y, z = ((model - middle) @ rotation(yaw, pitch, roll).T + (0, 0, distance)).T
@@ -30,8 +30,8 @@ def seen(points, yaw, pitch=0.0, roll=0.0, at=(WIDTH / 2, HEIGHT / 2), distance=
 
 
 def pose_of(points):
-    told = pose.pose_from_5 if len(points) == 5 else pose.pose_from_68
-    return told(points, WIDTH, HEIGHT)
+    estimate = pose.estimate_pose_from_5 if len(points) == 5 else pose.estimate_pose_from_68
+    return estimate(points, WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize("points", [5, 68])
@@ -43,7 +43,7 @@ def pose_of(points):
     x=st.floats(0, WIDTH),
     y=st.floats(0, HEIGHT),
 )
-def test_a_known_rotation_is_recovered_wherever_the_head_is(points, yaw, pitch, roll, distance, x, y):
+def test_recovers_a_known_rotation_anywhere_in_the_photo(points, yaw, pitch, roll, distance, x, y):
     found = pose_of(seen(points, yaw, pitch, roll, (x, y), distance))
     assert found.yaw == pytest.approx(yaw, abs=2)
     assert found.pitch == pytest.approx(pitch, abs=5)
@@ -51,12 +51,12 @@ def test_a_known_rotation_is_recovered_wherever_the_head_is(points, yaw, pitch, 
 
 
 @pytest.mark.parametrize("points", [5, 68])
-def test_a_face_that_looks_into_the_camera_has_no_angles(points):
+def test_frontal_face_has_zero_angles(points):
     found = pose_of(seen(points, 0))
     assert (found.yaw, found.pitch, found.roll) == pytest.approx((0, 0, 0), abs=0.5)
 
 
-def test_signs_are_as_documented():
+def test_angle_signs_match_the_documentation():
     frontal, nose = seen(5, 0), 2
     assert seen(5, 30)[nose, 0] < frontal[nose, 0], "positive yaw shows the nose further left in the picture"
     assert seen(5, 0, pitch=20)[nose, 1] < frontal[nose, 1], "positive pitch lifts the nose"
@@ -70,7 +70,7 @@ def test_signs_are_as_documented():
 
 
 @given(st.floats(-40, 40))
-def test_a_mirrored_face_is_turned_the_other_way(yaw):
+def test_mirroring_negates_yaw(yaw):
     points = seen(5, yaw, pitch=5)
     mirrored = ((WIDTH, 0) + points * (-1, 1)).astype(np.float32)[[1, 0, 2, 4, 3]]
     assert pose_of(mirrored).yaw == pytest.approx(-pose_of(points).yaw, abs=0.5)
@@ -82,20 +82,20 @@ def test_a_mirrored_face_is_turned_the_other_way(yaw):
     [np.zeros, np.ones, lambda shape: np.full(shape, np.nan), lambda shape: np.full(shape, np.inf)],
     ids=["zero", "one", "nan", "inf"],
 )
-def test_points_that_make_no_face_have_no_pose(points, degenerate):
+def test_degenerate_landmarks_have_no_pose(points, degenerate):
     assert pose_of(degenerate((points, 2)).astype(np.float32)) is None
 
 
 @pytest.mark.parametrize("points", [5, 68])
 @given(data=st.data())
-def test_no_points_make_it_raise(points, data):
+def test_never_raises_for_arbitrary_landmarks(points, data):
     given_points = data.draw(hnp.arrays(np.float32, (points, 2), elements=st.floats(width=32)))
     found = pose_of(given_points)
     assert found is None or np.isfinite([found.yaw, found.pitch, found.roll]).all()
 
 
 @pytest.mark.parametrize("points", [5, 68])
-def test_points_on_a_line_do_not_make_it_raise(points):
+def test_never_raises_for_collinear_landmarks(points):
     line = np.stack([np.arange(points), 2 * np.arange(points)], -1).astype(np.float32)
     found = pose_of(line)
     assert found is None or abs(found.yaw) <= 90
@@ -110,14 +110,14 @@ def yaw_errors(portraits, yunet_path):
     return np.array(errors)
 
 
-def test_yaw_agrees_with_a_pose_network_on_real_portraits(some_portraits, yunet_path):
+def test_yaw_agrees_with_a_pose_network(some_portraits, yunet_path):
     errors = yaw_errors(some_portraits[::2], yunet_path)
     assert len(errors) >= 15
     assert errors.mean() < 5
 
 
 @pytest.mark.slow
-def test_yaw_agrees_with_a_pose_network_on_every_portrait(catalog, yunet_path):
+def test_yaw_agrees_with_a_pose_network_on_all_portraits(catalog, yunet_path):
     errors = yaw_errors(catalog, yunet_path)
     assert len(errors) > 130
     assert errors.mean() < 4

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from gateway.faces.weights import WeightsFile, WeightsUnavailable, torch_hub_folder
+from gateway.faces.weights import WeightsFile, WeightsUnavailable, find_torch_hub_folder
 
 CONTENT = bytes(range(256)) * 400
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -16,7 +16,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 @contextmanager
 def server(answer):
-    """A server that hands every connection, its request read, to `answer(connection, path)`."""
+    """A server that reads each request and calls `answer(connection, path)`."""
     listener = socket.create_server(("127.0.0.1", 0))
     closing = threading.Event()
 
@@ -38,7 +38,7 @@ def server(answer):
             threads[-1].start()
 
     def quietly(connection):
-        # The client hangs up, as it should, on some of these answers.
+        # The client closes the connection on some of these answers.
         with suppress(OSError):
             talk(connection)
 
@@ -70,7 +70,7 @@ def serve_whole(connection, path):
 
 def reset_half_way(connection, path):
     connection.sendall(head() + CONTENT[: len(CONTENT) // 2])
-    # Closing without lingering resets.
+    # SO_LINGER of zero makes close() send a reset.
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
@@ -150,7 +150,7 @@ def fetch(file, folder):
     return file.fetch(folder, read_timeout_s=0.3, total_timeout_s=1.0)
 
 
-def test_a_file_is_fetched_whole(folder):
+def test_downloads_a_file(folder):
     with server(serve_whole) as url:
         path = fetch(file_at(url), folder)
     assert path == folder / "weights.bin"
@@ -158,12 +158,12 @@ def test_a_file_is_fetched_whole(folder):
     assert list(folder.iterdir()) == [path]
 
 
-def test_the_beginning_of_a_checksum_is_enough(folder):
+def test_accepts_a_checksum_prefix(folder):
     with server(serve_whole) as url:
         assert fetch(file_at(url, SHA256[:10]), folder).read_bytes() == CONTENT
 
 
-def test_redirects_are_followed(folder):
+def test_follows_redirects(folder):
     def redirect(connection, path):
         if path == "/weights.bin":
             connection.sendall(head(0, "302 Found", "Location: /elsewhere"))
@@ -182,14 +182,14 @@ def test_redirects_are_followed(folder):
         talk_nonsense, redirect_forever, redirect_to_a_file,
     ],
 )  # fmt: skip
-def test_a_failed_download_leaves_nothing_behind(folder, answer):
+def test_failed_download_leaves_no_files(folder, answer):
     with server(answer) as url:
         with pytest.raises(WeightsUnavailable, match=r"weights\.bin"):
             fetch(file_at(url), folder)
         assert list(folder.iterdir()) == []
 
 
-def test_a_failed_download_can_be_tried_again(folder):
+def test_retry_after_a_failed_download_succeeds(folder):
     answers = [reset_half_way, serve_whole]
     with server(lambda *asked: answers.pop(0)(*asked)) as url:
         with pytest.raises(WeightsUnavailable):
@@ -197,22 +197,22 @@ def test_a_failed_download_can_be_tried_again(folder):
         assert fetch(file_at(url), folder).read_bytes() == CONTENT
 
 
-def test_a_file_on_disk_is_not_fetched_again(folder):
+def test_uses_the_file_on_disk_without_a_download(folder):
     folder.mkdir()
     (folder / "weights.bin").write_bytes(CONTENT)
     assert fetch(file_at("http://127.0.0.1:1/weights.bin"), folder).read_bytes() == CONTENT
 
 
-def test_a_damaged_file_on_disk_is_not_used_but_replaced(folder, caplog):
+def test_replaces_a_damaged_file(folder, caplog):
     folder.mkdir()
     (folder / "weights.bin").write_bytes(CONTENT[:-1])
     with server(serve_whole) as url:
-        assert file_at(url).verified(folder) is None
+        assert file_at(url).find_verified(folder) is None
         assert "not the published file" in caplog.text
         assert fetch(file_at(url), folder).read_bytes() == CONTENT
 
 
-def test_a_damaged_file_that_cannot_be_replaced_is_not_used(folder):
+def test_raises_if_a_damaged_file_cannot_be_replaced(folder):
     folder.mkdir()
     (folder / "weights.bin").write_bytes(CONTENT[:-1])
     with server(answer_404) as url, pytest.raises(WeightsUnavailable):
@@ -220,18 +220,18 @@ def test_a_damaged_file_that_cannot_be_replaced_is_not_used(folder):
     assert (folder / "weights.bin").read_bytes() == CONTENT[:-1]
 
 
-def test_a_file_that_cannot_be_read_counts_as_missing(folder):
+def test_unreadable_file_counts_as_missing(folder):
     folder.mkdir()
-    # Readable by its mode, but not at address zero.
+    # /proc/self/mem can be opened, but not read at offset zero.
     (folder / "weights.bin").symlink_to("/proc/self/mem")
-    assert file_at("http://127.0.0.1:1/").verified(folder) is None
+    assert file_at("http://127.0.0.1:1/").find_verified(folder) is None
 
 
-def test_eight_at_once_all_get_the_file(folder):
+def test_concurrent_downloads_all_get_the_file(folder):
     paths = []
     with server(serve_whole) as url:
         threads = [
-            threading.Thread(target=lambda: paths.append(fetch(file_at(url), folder))) for _ in range(8)
+            threading.Thread(target=lambda: paths.append(file_at(url).fetch(folder))) for _ in range(8)
         ]
         for thread in threads:
             thread.start()
@@ -245,13 +245,13 @@ def test_eight_at_once_all_get_the_file(folder):
     "url",
     ["http://127.0.0.1:1/weights.bin", "http://no-such-host.invalid/weights.bin", "http://[bad/w", "file:///etc/hostname"],
 )  # fmt: skip
-def test_an_address_that_leads_nowhere_is_told(folder, url):
-    with pytest.raises(WeightsUnavailable, match=r"weights\.bin cannot be fetched"):
+def test_raises_for_an_unreachable_url(folder, url):
+    with pytest.raises(WeightsUnavailable, match=r"weights\.bin cannot be downloaded"):
         fetch(file_at(url), folder)
 
 
 @pytest.mark.parametrize("is_a_file", [True, False])
-def test_a_folder_that_cannot_be_written_is_told(tmp_path, is_a_file):
+def test_raises_for_an_unwritable_folder(tmp_path, is_a_file):
     folder = tmp_path / "models"
     if is_a_file:
         folder.write_bytes(b"")
@@ -271,10 +271,10 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path, is_a_file):
         ({"HOME": "/h", "TORCH_HOME": "~/t"}, "/h/t/hub/checkpoints"),
     ],
 )
-def test_torch_hub_keeps_its_files_where_we_look(monkeypatch, environment, folder):
+def test_finds_the_same_folder_as_torch_hub(monkeypatch, environment, folder):
     torch_hub = pytest.importorskip("torch.hub")
     for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert str(torch_hub_folder()) == folder == f"{torch_hub.get_dir()}/checkpoints"
+    assert str(find_torch_hub_folder()) == folder == f"{torch_hub.get_dir()}/checkpoints"

@@ -1,4 +1,4 @@
-"""Every picture people upload becomes upright 8-bit sRGB, and pixels become files again."""
+"""Decoding any supported picture into upright 8-bit sRGB."""
 
 import io
 import struct
@@ -6,13 +6,10 @@ import struct
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from PIL import ExifTags, Image
 
 from gateway.errors import TooManyPixels
-from gateway.imaging.photo import Photo, PixelLimits, decode, encode
+from gateway.imaging.photo import Photo, PixelLimits, decode
 
 LIMITS = PixelLimits(max_pixels=1_000_000, max_side=10_000)
 # Blocks of strong colours in an odd shape: no two turns of it look alike, even after lossy compression.
@@ -21,7 +18,7 @@ UPRIGHT = cv2.resize(
     (80, 48),
     interpolation=cv2.INTER_NEAREST,
 )
-# How a camera that was held so stores the upright picture. Source: CIPA DC-008 (Exif 3.0), tag 274.
+# How the upright picture is stored for each orientation. Source: CIPA DC-008 (Exif 3.0), tag 274.
 STORED = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -43,7 +40,7 @@ def saved(picture: Image.Image | np.ndarray, file_format: str, **options) -> byt
 
 
 def read(data: bytes) -> Photo:
-    """The photo, which must be what every later step relies on, and have nothing to warn of."""
+    """Decode, and check the invariants and that there are no warnings."""
     photo = decode(data, LIMITS)
     assert photo.pixels.dtype == np.uint8
     assert photo.pixels.shape == (photo.height, photo.width, 3)
@@ -75,7 +72,7 @@ def exif(orientation: int, *others: tuple[int, int, int, bytes]) -> bytes:
         ("AVIF", {"quality": 100, "subsampling": "4:4:4"}, 8),
     ],
 )
-def test_all_orientations_give_the_same_upright_pixels(orientation, file_format, options, tolerance):
+def test_decodes_every_orientation_upright(orientation, file_format, options, tolerance):
     tags = Image.Exif()
     tags[ExifTags.Base.Orientation] = orientation
     photo = read(saved(STORED[orientation](UPRIGHT), file_format, exif=tags, **options))
@@ -83,14 +80,14 @@ def test_all_orientations_give_the_same_upright_pixels(orientation, file_format,
     assert photo.format == file_format
 
 
-def test_an_orientation_in_xmp_counts():
+def test_applies_an_orientation_in_xmp():
     packet = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
     photo = read(saved(STORED[6](UPRIGHT), "WEBP", lossless=True, xmp=packet))
     assert far_off(photo.pixels, UPRIGHT) == 0
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_an_orientation_that_means_nothing_turns_nothing(orientation):
+def test_ignores_an_invalid_orientation(orientation):
     assert far_off(read(saved(UPRIGHT, "PNG", exif=exif(orientation))).pixels, UPRIGHT) == 0
 
 
@@ -99,15 +96,15 @@ def test_an_orientation_that_means_nothing_turns_nothing(orientation):
     "tag", [ExifTags.Base.ImageDescription, ExifTags.Base.ExifOffset, ExifTags.Base.GPSInfo, 700]
 )
 @pytest.mark.parametrize("kind", range(14))
-def test_an_odd_tag_costs_no_orientation(tag, kind):
-    """Real cameras write tags of wrong types, and lengths that are not there."""
+def test_malformed_exif_tag_keeps_the_orientation(tag, kind):
+    """Real cameras write tags of wrong types, and lengths past the end."""
     data = saved(
         STORED[6](UPRIGHT), "JPEG", quality=100, subsampling=0, exif=exif(6, (tag, kind, 1, b"\1\0\0\0"))
     )
     assert far_off(read(data).pixels, UPRIGHT) <= 8
 
 
-def test_broken_exif_costs_the_orientation_but_not_the_photo():
+def test_decodes_a_photo_with_broken_exif():
     photo = decode(saved(UPRIGHT, "PNG", exif=b"Exif\0\0II*\0\xff\xff"), LIMITS)
     assert far_off(photo.pixels, UPRIGHT) == 0
 
@@ -121,30 +118,30 @@ def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP", "TIFF"])
-def test_transparency_lies_over_white_and_is_kept(file_format):
+def test_composites_transparency_over_white_and_keeps_alpha(file_format):
     options = {"lossless": True, "exact": True} if file_format == "WEBP" else {}
     photo = read(saved(np.dstack([UPRIGHT, ALPHA]), file_format, **options))
     assert far_off(photo.alpha, ALPHA) == 0
     assert far_off(photo.pixels, over_white(UPRIGHT, ALPHA)) <= 1
 
 
-def test_grey_with_transparency():
+def test_decodes_grey_with_transparency():
     grey = UPRIGHT[..., 0]
     photo = read(saved(Image.merge("LA", [Image.fromarray(grey), Image.fromarray(ALPHA)]), "PNG"))
     assert far_off(photo.alpha, ALPHA) == 0
     assert far_off(photo.pixels, over_white(np.dstack([grey] * 3), ALPHA)) <= 1
 
 
-def test_alpha_that_hides_nothing_is_none():
+def test_opaque_alpha_is_none():
     assert read(saved(np.dstack([UPRIGHT, np.full_like(ALPHA, 255)]), "PNG")).alpha is None
 
 
-def test_alpha_is_turned_with_its_picture():
+def test_alpha_is_turned_upright():
     stored = STORED[6](np.dstack([UPRIGHT, ALPHA]))
     assert far_off(read(saved(stored, "PNG", exif=exif(6))).alpha, ALPHA) == 0
 
 
-def test_palette_with_and_without_transparency():
+def test_decodes_palettes_with_and_without_transparency():
     image = Image.new("P", (3, 1))
     image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
     image.putdata([0, 1, 2])
@@ -158,7 +155,7 @@ def test_palette_with_and_without_transparency():
     ("mode", "values", "key"),
     [("RGB", [(1, 2, 3), (4, 5, 6)], (4, 5, 6)), ("L", [7, 8], 8), ("I;16", [7, 8], 8)],
 )
-def test_one_colour_may_be_transparent(mode, values, key):
+def test_decodes_a_single_transparent_colour(mode, values, key):
     image = Image.new(mode, (2, 1))
     for x, value in enumerate(values):
         image.putpixel((x, 0), value)
@@ -193,30 +190,30 @@ def test_32_bit_integers_keep_their_tones(white, given):
 @pytest.mark.parametrize(
     ("white", "given"), [(1, 1.0), (1, 0.5), (1, 1.05), (255, 255.0), (255, 200.0), (65535, 6e4)]
 )
-def test_floats_keep_their_tones_whatever_their_white_is(white, given):
+def test_floats_keep_their_tones_for_any_white(white, given):
     values = np.linspace(0, given, 16, dtype=np.float32).reshape(4, 4)
     assert far_off(read(saved(values, "TIFF")).pixels[..., 0], np.clip(values / white * 255, 0, 255)) <= 1
 
 
-def test_floats_that_are_no_numbers_are_black():
+def test_decodes_nan_and_infinity_as_black():
     values = np.array([[np.nan, 1.0], [np.inf, -np.inf]], np.float32)
     assert read(saved(values, "TIFF")).pixels[..., 0].tolist() == [[0, 255], [0, 0]]
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF", "BMP"])
-def test_one_bit_pictures_are_black_and_white(file_format):
+def test_decodes_one_bit_pictures(file_format):
     bits = UPRIGHT[..., 0] > 127
     assert far_off(read(saved(Image.fromarray(bits), file_format)).pixels[..., 1], bits * 255) == 0
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF", "BMP"])
-def test_grey_is_the_same_in_all_channels(file_format):
+def test_grey_has_equal_channels(file_format):
     pixels = read(saved(UPRIGHT[..., 0], file_format)).pixels
     assert (pixels == pixels[..., :1]).all()
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "TIFF"])
-def test_ink_on_paper_is_not_inverted(file_format):
+def test_cmyk_is_not_inverted(file_format):
     """Adobe's CMYK JPEGs, as Pillow writes them too, are stored inverted; TIFFs are not."""
     inks = Image.merge("CMYK", [Image.new("L", (16, 16), ink) for ink in (255, 0, 0, 0)])
     red, green, blue = read(saved(inks, file_format)).pixels[8, 8].tolist()
@@ -224,12 +221,12 @@ def test_ink_on_paper_is_not_inverted(file_format):
     assert min(green, blue) > 225
 
 
-def test_ycbcr_tiff():
+def test_decodes_ycbcr_tiff():
     photo = read(saved(Image.fromarray(UPRIGHT).convert("YCbCr"), "TIFF"))
     assert far_off(photo.pixels, UPRIGHT) <= 3
 
 
-def test_lab_tiff():
+def test_decodes_lab_tiff():
     assert (
         far_off(
             read(saved(Image.new("LAB", (4, 4), (128, 128, 128)), "TIFF")).pixels, np.full((4, 4, 3), 119)
@@ -239,14 +236,14 @@ def test_lab_tiff():
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "WEBP", "PNG", "TIFF", "AVIF", "MPO"])
-def test_the_first_of_many_frames_counts(file_format):
+def test_decodes_the_first_frame(file_format):
     frames = [Image.new("RGB", (24, 16), colour) for colour in ("red", "lime", "blue")]
     photo = read(saved(frames[0], file_format, save_all=True, append_images=frames[1:]))
     assert (photo.width, photo.height) == (24, 16)
     assert far_off(photo.pixels, np.full((16, 24, 3), (255, 0, 0), np.uint8)) <= 4
 
 
-def test_a_transparent_gif():
+def test_decodes_a_transparent_gif():
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.putdata([0, 1])
@@ -257,58 +254,25 @@ def test_a_transparent_gif():
 
 @pytest.mark.parametrize("tail", [b"PK\3\4 an archive", b"<script>", bytes(10_000)])
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
-def test_what_is_appended_to_a_picture_changes_nothing(tail, file_format):
+def test_ignores_data_appended_to_a_picture(tail, file_format):
     data = saved(UPRIGHT, file_format)
     assert far_off(read(data + tail).pixels, read(data).pixels) == 0
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"])
-def test_any_shape_is_read(size, file_format):
+def test_decodes_any_shape(size, file_format):
     photo = read(saved(Image.new("RGB", size, "white"), file_format))
     assert (photo.width, photo.height) == size
 
 
-def test_a_picture_may_have_all_the_pixels_that_are_allowed_and_not_one_more():
+def test_rejects_one_pixel_over_the_limit():
     at_limit = saved(Image.new("L", (1000, 1000)), "PNG")
     assert decode(at_limit, LIMITS).width == 1000
     with pytest.raises(TooManyPixels, match="999,999"):
         decode(at_limit, PixelLimits(max_pixels=999_999, max_side=10_000))
 
 
-def test_a_side_may_not_be_too_long():
-    with pytest.raises(TooManyPixels, match="10001 px long"):
+def test_rejects_a_side_over_the_limit():
+    with pytest.raises(TooManyPixels, match="10,001 px"):
         decode(saved(Image.new("L", (10_001, 2)), "PNG"), LIMITS)
-
-
-@given(arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))))
-@settings(deadline=None, max_examples=50)
-def test_png_brings_back_every_pixel(pixels):
-    data = encode(pixels, "png", 95)
-    assert data == encode(pixels, "png", 95)
-    assert far_off(decode(data, LIMITS).pixels, pixels) == 0
-
-
-@pytest.mark.parametrize("output_format", ["jpeg", "webp"])
-@pytest.mark.parametrize("quality", [1, 50, 89, 90, 95, 100])
-def test_lossy_formats_stay_close_and_are_the_same_each_time(astronaut, output_format, quality):
-    data = encode(astronaut, output_format, quality)
-    assert data == encode(astronaut, output_format, quality)
-    photo = read(data)
-    assert photo.format == output_format.upper()
-    assert np.abs(photo.pixels.astype(int) - astronaut).mean() < (4 if quality >= 50 else 20)
-
-
-@pytest.mark.parametrize("output_format", ["jpeg", "webp"])
-def test_quality_costs_bytes(astronaut, output_format):
-    sizes = [len(encode(astronaut, output_format, quality)) for quality in (10, 50, 95)]
-    assert sizes == sorted(sizes)
-    assert sizes[-1] > 2 * sizes[0]
-
-
-def test_encoding_leaves_the_pixels_alone():
-    pixels = UPRIGHT.copy()
-    pixels.setflags(write=False)
-    for output_format in ("png", "jpeg", "webp"):
-        encode(pixels, output_format, 80)
-    assert far_off(pixels, UPRIGHT) == 0

@@ -1,4 +1,4 @@
-"""Any bytes give a photo or an error that a caller can be told, at a cost that the limits bound."""
+"""Any bytes give a photo or a GatewayError, at a bounded cost."""
 
 import io
 import json
@@ -40,7 +40,7 @@ def png(width: int, height: int, rows: bytes, before: bytes = b"", bits: int = 8
 
 
 def tiff(width: int, height: int, data: bytes, *tags: tuple[int, int]) -> bytes:
-    """A grey TIFF of 8 bits. tags: further ones, with their values; None is where `data` starts."""
+    """A grey TIFF of 8 bits. tags: additional ones; a value of None is the offset of `data`."""
     plain = [(256, width), (257, height), (258, 8), (262, 1), (277, 1), *tags]
     start = 14 + 12 * len(plain)
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, start if v is None else v) for tag, v in sorted(plain))
@@ -59,7 +59,7 @@ def webp(name: bytes, data: bytes) -> bytes:
 
 
 def nothing(size: int) -> bytes:
-    """`size` squared zeros, deflated: a thousandth of it."""
+    """`size` squared zeros, deflated to a thousandth."""
     deflate = zlib.compressobj(9)
     return b"".join(deflate.compress(bytes(size)) for _ in range(size)) + deflate.flush()
 
@@ -104,33 +104,33 @@ print(json.dumps({name: measured(bytes.fromhex(data)) for name, data in json.loa
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, tuple[str | None, float]]:
-    """What each bomb gave, and the megabytes it cost in a process of its own, allocations of C included."""
+    """The error of each bomb, and the growth of a separate process's memory, MB."""
     bombs = json.dumps({name: data.hex() for name, data in BOMBS.items()}).encode()
     return json.loads(subprocess.check_output([sys.executable, "-c", MEASURE], input=bombs))
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_header_that_claims_too_much_costs_no_memory(name, outcomes):
+def test_rejects_an_oversized_header_without_allocating(name, outcomes):
     error, megabytes = outcomes[name]
     assert error == "too-many-pixels"
     assert megabytes < 30
 
 
-def test_a_tile_may_be_larger_than_its_picture():
+def test_decodes_a_tile_larger_than_the_picture():
     """Pictures of a few pixels in tiles of 256 are usual."""
     tile = zlib.compress(b"\x30" * 256)
     data = tiff(10, 10, tile, (259, 8), (322, 16), (323, 16), (324, None), (325, len(tile)))
     assert decode(data, LIMITS).pixels[0, 0].tolist() == [0x30] * 3
 
 
-def test_text_that_unpacks_to_gigabytes_is_not_unpacked():
+def test_rejects_a_compressed_text_bomb():
     bomb = chunk(b"zTXt", b"Comment\0\0" + nothing(4000))
     with pytest.raises((UnsupportedPicture, DamagedPicture)):
         decode(png(1, 1, bytes(4), before=bomb), LIMITS)
 
 
 def with_scans(photo: bytes, scans: int) -> bytes:
-    """A progressive JPEG whose last scan comes as many times more: a hundred bytes each."""
+    """A progressive JPEG with its last scan, a hundred bytes, repeated `scans` times."""
     last = photo[photo.rindex(b"\xff\xda") : -2]
     return photo[:-2] + last * scans + photo[-2:]
 
@@ -138,24 +138,24 @@ def with_scans(photo: bytes, scans: int) -> bytes:
 PROGRESSIVE = saved(np.full((1000, 1000, 3), 128, np.uint8), "JPEG", progressive=True)
 
 
-def test_a_jpeg_may_not_go_over_its_pixels_for_hours():
-    """Undetected, this one of 2 MB would keep its thread for minutes."""
+def test_rejects_a_jpeg_with_too_many_scans():
+    """Decoding this file of 2 MB would take minutes."""
     limits = PixelLimits(max_pixels=1_000_000, max_side=1000)
-    with pytest.raises(TooManyPixels, match="20010 times over its 1000x1000 pixels"):
+    with pytest.raises(TooManyPixels, match="20,010 scans of 1000x1000 pixels"):
         decode(with_scans(PROGRESSIVE, 20_000), limits)
     assert decode(with_scans(PROGRESSIVE, 20), limits).width == 1000
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"quality": 100}])
-def test_scans_are_counted_in_the_picture_only(options):
-    """Not in a profile, a comment, restarts, or what is appended, such as the film of a phone's photo."""
+def test_counts_scans_outside_metadata_only(options):
+    """Not in a profile, a comment, restarts or appended data, such as the video of a phone's photo."""
     tricky = b"\xff\xda\xff\xd9" * 9
     data = saved(NOISE, "JPEG", icc_profile=tricky, comment=tricky, exif=b"Exif\0\0" + tricky, **options)
     assert count_scans(data + tricky) == count_scans(saved(NOISE, "JPEG", **options))
     assert count_scans(data) in (1, 10)
 
 
-# Whole enough to be recognised, so each of them is a damaged picture once its end is missing.
+# Formats whose header is recognised even if the end is missing.
 WHOLE = {
     "JPEG": saved(NOISE, "JPEG"),
     "PNG": saved(NOISE, "PNG"),
@@ -165,13 +165,13 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("data", WHOLE.values(), ids=WHOLE)
-def test_a_picture_cut_short_is_damaged(data):
+def test_truncated_picture_is_damaged(data):
     with pytest.raises(DamagedPicture, match="cannot be decoded"):
         decode(data[: len(data) * 2 // 3], LIMITS)
 
 
 @pytest.mark.parametrize("file_format", ["WEBP", "GIF", "AVIF"])
-def test_no_part_of_a_picture_is_a_crash(file_format):
+def test_truncation_at_any_length_is_handled(file_format):
     data = saved(NOISE, file_format)
     for length in range(0, len(data) - 1, 7):
         assert photo_or_error(data[:length]) is not None
@@ -197,13 +197,13 @@ NO_PICTURES = {
 
 
 @pytest.mark.parametrize("data", NO_PICTURES.values(), ids=NO_PICTURES)
-def test_what_is_no_picture_is_unsupported(data):
+def test_unsupported_files_are_rejected(data):
     with pytest.raises(UnsupportedPicture, match="JPEG, PNG, WEBP"):
         decode(data, LIMITS)
 
 
 def photo_or_error(data: bytes) -> Photo | GatewayError:
-    """What `data` gives; any other error is a defect."""
+    """Decode `data`, or return its GatewayError. Other exceptions fail the test."""
     try:
         photo = decode(data, PixelLimits(max_pixels=100_000, max_side=5_000))
     except GatewayError as error:
@@ -242,7 +242,7 @@ SEEDS = [
 @given(st.binary(max_size=400), st.sampled_from([b"", *(seed[:24] for seed in SEEDS)]))
 @settings(deadline=None, max_examples=300)
 @example(b"\0" * 12, b"")
-def test_arbitrary_bytes_are_survived(data, start):
+def test_arbitrary_bytes_are_handled(data, start):
     photo_or_error(start + data)
 
 
@@ -252,8 +252,8 @@ CHANGES = st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_si
 @pytest.mark.parametrize("pillow_may_warn", [False, True])
 @given(st.sampled_from(SEEDS), CHANGES, st.integers(0, 2**16))
 @settings(deadline=None, max_examples=400)
-def test_damaged_pictures_are_survived(pillow_may_warn, seed, changes, cut):
-    """Early bytes, the headers, are hit more often. Without warnings, as servers run, more is decoded."""
+def test_damaged_pictures_are_handled(pillow_may_warn, seed, changes, cut):
+    """Half of the changes hit the headers. With warnings ignored, as in production, more is decoded."""
     data = bytearray(seed[: max(len(seed) - cut, 30)] if cut % 3 == 0 else seed)
     for place, value in changes:
         data[place % (80 if place % 2 else len(data)) % len(data)] = value
@@ -262,6 +262,6 @@ def test_damaged_pictures_are_survived(pillow_may_warn, seed, changes, cut):
         photo_or_error(bytes(data))
 
 
-def test_errors_tell_sizes_and_limits():
-    with pytest.raises(TooManyPixels, match=r"8001x8000 pixels, more than the 64,000,000"):
+def test_error_states_size_and_limit():
+    with pytest.raises(TooManyPixels, match=r"8001x8000 pixels; at most 64,000,000"):
         decode(BOMBS["just over the limit"], LIMITS)

@@ -18,7 +18,7 @@ PLAIN = {"clahe": "off", "exposure": "off"}
 
 @pytest.fixture(scope="session")
 def window_of(face_at):
-    """Cuts the window of a face at (x, y) out of a photo."""
+    """Cuts the window of a face at (x, y)."""
 
     def cut(photo, x, y, eyes, *, size=512, roll=0.0, **params):
         return cut_window(photo, face_at(x, y, eyes, roll), size, EnhanceParams(**params))
@@ -37,13 +37,13 @@ def unchanged(window, upscale=1):
 
 
 def painted(window, colour):
-    """What came back is one colour."""
+    """A restoration of one colour."""
     return RestoredWindow(window, np.full_like(window.pixels, colour))
 
 
 @settings(max_examples=60)
 @given(data=st.data())
-def test_what_nothing_changed_is_the_photo_bit_by_bit(data, window_of):
+def test_unchanged_windows_give_the_photo_back(data, window_of):
     width, height = data.draw(st.integers(1, 160)), data.draw(st.integers(1, 160))
     photo, upscale = textured(width, height, width), data.draw(st.integers(1, 4))
     windows = [
@@ -63,7 +63,7 @@ def test_what_nothing_changed_is_the_photo_bit_by_bit(data, window_of):
     np.testing.assert_array_equal(composed, enlarge(photo, upscale))
 
 
-def test_the_photo_itself_is_never_written_to(window_of):
+def test_compose_does_not_modify_the_photo(window_of):
     photo = textured(200, 200)
     photo.setflags(write=False)
     composed = compose_photo(photo, [painted(window_of(photo, 100, 100, 20), 255)], 1)
@@ -73,10 +73,11 @@ def test_the_photo_itself_is_never_written_to(window_of):
 
 @pytest.mark.parametrize("upscale", [1, 3])
 @pytest.mark.parametrize("size", [512, 48], ids=["native", "shrunk"])
-def test_a_change_inside_a_disc_changes_nothing_outside_its_place_in_the_photo(window_of, size, upscale):
+def test_change_of_a_disc_stays_inside_it(window_of, size, upscale):
     photo = textured(400, 360)
     window = window_of(photo, 210, 170, 40, size=size, **PLAIN)
-    assert window.shrunk == (size == 48)
+    shrunk = size == 48
+    assert (max(window.source.shape) == 1.75 * size) == shrunk
     height, width = window.pixels.shape[:2]
     middle, radius = np.float32((0.45 * width, 0.6 * height)), 0.15 * width
     came = enlarge(window.pixels, upscale).copy()
@@ -92,15 +93,15 @@ def test_a_change_inside_a_disc_changes_nothing_outside_its_place_in_the_photo(w
             for axis, at in zip(np.indices(composed.shape[:2])[::-1], (x0, y0), strict=True)
         )
     )
-    # One resampling smears by two pixels of the window at most; none where there is none.
-    smear = 3 if window.shrunk else 1
+    # Resampling a shrunk window smears by at most two of its pixels.
+    smear = 3 if shrunk else 1
     changed = (composed != enlarge(photo, upscale)).any(2)
     assert not changed[far > (radius + smear) * scale_of(back)].any()
     assert changed[far < (radius - smear) * scale_of(back)].mean() > 0.95
 
 
-def test_a_native_windows_restoration_is_put_back_exactly(window_of):
-    """At the photo's own scale nothing is resampled: what came back is what is seen."""
+def test_unshrunk_window_is_put_back_exactly(window_of):
+    """At the photo's scale nothing is resampled."""
     photo = textured(300, 300)
     window = window_of(photo, 150, 150, 30, **PLAIN)
     came = textured(*window.pixels.shape[1::-1], seed=5)
@@ -109,11 +110,11 @@ def test_a_native_windows_restoration_is_put_back_exactly(window_of):
     np.testing.assert_array_equal(composed[y0:y1, x0:x1], came)
 
 
-def test_a_shrunk_windows_restoration_lands_where_it_belongs(window_of):
-    """A smooth hill in the window is the same hill in the photo, at its place and of its height."""
+def test_shrunk_window_is_put_back_in_its_place(window_of):
+    """A smooth hill in the window keeps its place and height in the photo."""
     photo = np.full((700, 640, 3), 100, np.uint8)
     window = window_of(photo, 320, 350, 100, size=64, **PLAIN)
-    assert window.shrunk
+    assert max(window.source.shape) == 1.75 * 64
     back, middle = invert(window.matrix), np.float32((40, 55))
     y, x = np.indices(window.pixels.shape[:2])
     hill = 80 * np.exp(-((x - middle[0]) ** 2 + (y - middle[1]) ** 2) / (2 * 8**2))
@@ -130,14 +131,14 @@ def test_a_shrunk_windows_restoration_lands_where_it_belongs(window_of):
 
 
 def detailed(pixels, strength=0.3):
-    """More of the detail that is there, as a restorer makes."""
+    """Amplify existing detail, as a restorer does."""
     soft = cv2.GaussianBlur(pixels.astype(np.float32), (0, 0), 3)
     return np.rint(pixels + strength * (pixels - soft)).clip(0, 255).astype(np.uint8)
 
 
 @pytest.fixture(params=["dark", "bright", "flat", "dark and flat"])
 def ill_lit(request, astronaut):
-    """A portrait in light that is corrected."""
+    """A portrait in light that needs correction."""
     ramp = np.arange(256) / 255
     tones = {
         "dark": 15 + 75 * ramp**1.3,
@@ -161,7 +162,7 @@ def change_of(photo, window, came):
     return composed[y0:y1, x0:x1].astype(float) - window.source
 
 
-def test_detail_is_the_same_whether_or_not_light_was_corrected_for_the_model(window_of, ill_lit):
+def test_light_correction_does_not_change_the_added_detail(window_of, ill_lit):
     (lit, face), (plain, _) = (
         astronauts_window(window_of, ill_lit, **params) for params in ({"clahe": "always"}, PLAIN)
     )
@@ -173,8 +174,8 @@ def test_detail_is_the_same_whether_or_not_light_was_corrected_for_the_model(win
 
 
 @pytest.mark.parametrize("params", [{}, {"clahe": "always"}, {"clahe": "off"}])
-def test_the_face_keeps_the_photos_tone(window_of, ill_lit, params):
-    """Its mean, and that of every part of it, is that of the photo within a level."""
+def test_face_keeps_the_photos_tone(window_of, ill_lit, params):
+    """The mean of the face changes by less than one level, and of each part by less than 2.5."""
     window, face = astronauts_window(window_of, ill_lit, **params)
     change = change_of(ill_lit, window, detailed(window.pixels))[face]
     assert np.abs(change.mean((0, 1))).max() < 1
@@ -182,8 +183,8 @@ def test_the_face_keeps_the_photos_tone(window_of, ill_lit, params):
     assert np.abs(low).max() < 2.5
 
 
-def test_a_texture_that_was_added_is_added_to_the_photo(window_of):
-    """Where contrast was left as it is, to the level; where it was doubled, half of it."""
+def test_adds_the_networks_texture_at_the_photos_contrast(window_of):
+    """Exactly if the contrast was not changed; halved if it was doubled."""
     photo = textured(400, 400, low=110, high=150)
     y, x = np.indices((400, 400))
     for raised in (False, True):
@@ -201,7 +202,7 @@ def test_a_texture_that_was_added_is_added_to_the_photo(window_of):
 
 
 class Lighter:
-    """An engine whose faces are another tone altogether."""
+    """An engine whose faces have another tone."""
 
     name, size = "lighter", 128
 
@@ -210,8 +211,8 @@ class Lighter:
 
 
 @pytest.mark.parametrize("clahe", ["off", "always"])
-def test_no_window_has_a_border_in_the_photo(window_of, astronaut, clahe):
-    """The frame of the window is the photo's own, bit by bit, whatever tone the network's faces have."""
+def test_window_has_no_visible_border(window_of, astronaut, clahe):
+    """The edge of the window equals the photo, whatever the tone of the network's faces."""
     window, _ = astronauts_window(window_of, astronaut, clahe=clahe)
     params = RestoreParams(strength=100, mode="strong", skin_protect=False)
     came = restore(window.pixels, window.landmarks, params, Lighter()).image
@@ -219,7 +220,7 @@ def test_no_window_has_a_border_in_the_photo(window_of, astronaut, clahe):
     assert np.abs(change).max() > 5
     frame = np.ones(change.shape[:2], bool)
     frame[6:-6, 6:-6] = False
-    # The photo ends above this head: there is no border to be seen.
+    # Above this head the photo ends, so the window has no border there.
     frame[:6] = window.box[1] > 0
     assert not change[frame].any()
 
@@ -227,7 +228,7 @@ def test_no_window_has_a_border_in_the_photo(window_of, astronaut, clahe):
 # --- faces whose windows overlap
 
 
-def test_each_pixel_follows_the_face_that_is_nearer(window_of):
+def test_pixel_follows_the_nearer_face(window_of):
     photo = np.full((400, 600, 3), 128, np.uint8)
     red, blue = (
         painted(window_of(photo, x, 200, 60, **PLAIN), colour)
@@ -239,8 +240,8 @@ def test_each_pixel_follows_the_face_that_is_nearer(window_of):
     assert (composed[170:230, 315:400] == (0, 0, 255)).all()
 
 
-def test_of_a_large_and_a_small_face_the_small_one_keeps_its_own(window_of):
-    """Nearness counts in each face's own size."""
+def test_small_face_beside_a_large_one_keeps_its_pixels(window_of):
+    """Distances are measured in each face's own size."""
     photo = np.full((600, 600, 3), 128, np.uint8)
     large = painted(window_of(photo, 250, 300, 100, **PLAIN), (255, 0, 0))
     small = painted(window_of(photo, 420, 300, 20, **PLAIN), (0, 0, 255))
@@ -250,19 +251,19 @@ def test_of_a_large_and_a_small_face_the_small_one_keeps_its_own(window_of):
 
 
 @pytest.mark.parametrize("faces", [2, 3, 5])
-def test_where_faces_meet_nothing_is_applied_twice(window_of, faces):
-    """Windows that all become white make white, and those that gain 20 levels gain 20 in all."""
+def test_overlapping_changes_are_not_added_twice(window_of, faces):
+    """Windows that all become 20 levels brighter make the photo 20 levels brighter."""
     photo = np.full((500, 500, 3), 100, np.uint8)
     turns = np.linspace(0, 2 * np.pi, faces, endpoint=False)
     windows = [window_of(photo, 250 + 50 * np.cos(t), 250 + 50 * np.sin(t), 60, **PLAIN) for t in turns]
     composed = compose_photo(photo, [painted(window, 120) for window in windows], 1)
-    # Each face rounds on its own.
+    # Each face rounds separately.
     assert composed.max() <= 121
     common = slice(200, 300), slice(200, 300)
     assert (np.abs(composed[common].astype(int) - 120) <= 1).all()
 
 
-def test_the_same_face_found_twice_is_restored_once(window_of):
+def test_duplicate_face_is_restored_once(window_of):
     photo = textured(300, 300)
     window = window_of(photo, 150, 150, 40, **PLAIN)
     came = cv2.add(window.pixels, np.full_like(window.pixels, 30))
@@ -273,8 +274,8 @@ def test_the_same_face_found_twice_is_restored_once(window_of):
 
 
 @pytest.mark.parametrize("eyes", [30, 60, 120])
-def test_neighbouring_faces_meet_without_a_hard_seam(window_of, eyes):
-    """Between black and white the photo rises over a tenth of the distance between the eyes and more."""
+def test_neighbouring_faces_blend_without_a_seam(window_of, eyes):
+    """From black to white the photo rises over at least a ninth of the distance between the eyes."""
     side = 10 * eyes
     photo = np.full((side, side, 3), 128, np.uint8)
     black, white = (
@@ -290,7 +291,7 @@ def test_neighbouring_faces_meet_without_a_hard_seam(window_of, eyes):
 
 
 @pytest.mark.parametrize("upscale", [2, 4])
-def test_an_enlarged_photo_meets_at_the_same_places(window_of, upscale):
+def test_enlarged_photo_blends_at_the_same_places(window_of, upscale):
     photo = np.full((300, 400, 3), 128, np.uint8)
     windows = [window_of(photo, x, 150, 40, **PLAIN) for x in (160, 240)]
     one = compose_photo(photo, [painted(w, c) for w, c in zip(windows, (0, 255), strict=True)], 1)
@@ -306,7 +307,7 @@ def test_an_enlarged_photo_meets_at_the_same_places(window_of, upscale):
     assert np.abs(back.astype(int) - one)[20:-20, 120:280].max() < 16
 
 
-def test_windows_that_touch_nowhere_do_not_know_of_each_other(window_of):
+def test_distant_windows_are_independent(window_of):
     photo = textured(900, 300)
     one, other = (window_of(photo, x, 150, 25, **PLAIN) for x in (150, 750))
     came = [RestoredWindow(w, textured(*w.pixels.shape[1::-1], seed=3)) for w in (one, other)]

@@ -1,36 +1,27 @@
-"""`output=photo` as callers meet it: the picture at its own geometry, every face restored."""
+"""`output=photo` over HTTP: the whole photo at its own geometry with every face restored."""
 
 import asyncio
 import base64
 import io
 import shutil
 import sys
-from dataclasses import dataclass, field
 
 import httpx
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from gateway.faces import Face
 from gateway.faces.yunet import YunetFinder
-from gateway.imaging.photo import PixelLimits, decode, encode
+from gateway.imaging.encoder import encode
+from gateway.imaging.photo import PixelLimits, decode
 from gateway.settings import LimitSettings, Settings
-from gateway.standardise.window import window_box
+from gateway.standardise.window import find_window_box
+from tests.support.faces import GivenFinder
 
 pytestmark = pytest.mark.anyio
 
 LIMITS = PixelLimits(max_pixels=64_000_000, max_side=32_000)
 AS_JSON = {"Accept": "application/json"}
-
-
-@dataclass
-class Sees:
-    faces: list[Face] = field(default_factory=list)
-    name: str = "given"
-
-    def find(self, pixels):
-        return self.faces
 
 
 def textured(width, height, seed=0):
@@ -48,18 +39,16 @@ def picture(answer):
     return decode(answer.content, LIMITS).pixels
 
 
-def report(answer):
+def parse_report(answer):
     assert answer.status_code == 200, answer.text
-    told = answer.json()
-    return told["report"], decode(base64.b64decode(told["image_base64"]), LIMITS).pixels
+    body = answer.json()
+    return body["report"], decode(base64.b64decode(body["image_base64"]), LIMITS).pixels
 
 
 @pytest.mark.parametrize("file_format", ["png", "webp", "jpeg"])
-async def test_a_photo_comes_back_at_its_own_size_in_its_own_format(
-    serving, echo_backend, face_at, file_format
-):
+async def test_photo_keeps_its_size_and_format(serving, echo_backend, face_at, file_format):
     photo = textured(211, 157)
-    async with serving(echo_backend(), Sees([face_at(100, 80, 25)])) as client:
+    async with serving(echo_backend(), GivenFinder([face_at(100, 80, 25)])) as client:
         answer = await ask(client, encode(photo, file_format, 90))
     assert answer.headers["Content-Type"] == f"image/{file_format}"
     assert answer.headers["X-Faces"] == "1"
@@ -69,56 +58,56 @@ async def test_a_photo_comes_back_at_its_own_size_in_its_own_format(
 
 
 @pytest.mark.parametrize("upscale", [1, 2, 4])
-async def test_an_upscaled_photo_is_larger_by_as_much(serving, echo_backend, face_at, upscale):
+async def test_upscale_multiplies_the_photos_size(serving, echo_backend, face_at, upscale):
     backend = echo_backend()
-    async with serving(backend, Sees([face_at(60, 50, 20)])) as client:
+    async with serving(backend, GivenFinder([face_at(60, 50, 20)])) as client:
         answer = await ask(client, encode(textured(120, 90), "png", 90), upscale=upscale)
     assert picture(answer).shape == (90 * upscale, 120 * upscale, 3)
     assert [asked.parameters["upscale"] for asked in backend.asked] == [upscale]
 
 
-async def test_the_report_names_what_was_restored_and_what_was_left_alone(serving, echo_backend, face_at):
+async def test_report_lists_restored_and_left_alone_faces(serving, echo_backend, face_at):
     faces = [face_at(80, 100, 30), face_at(250, 100, 8), face_at(330, 100, 30, yaw=60)]
-    async with serving(echo_backend(), Sees(faces)) as client:
-        told, _ = report(await ask(client, encode(textured(400, 200), "png", 90), AS_JSON))
-    assert [face["landmarks5"][0] for face in told["faces"]] == [
+    async with serving(echo_backend(), GivenFinder(faces)) as client:
+        report, _ = parse_report(await ask(client, encode(textured(400, 200), "png", 90), AS_JSON))
+    assert [face["landmarks5"][0] for face in report["faces"]] == [
         pytest.approx(faces[0].landmarks5[0].tolist(), abs=0.01)
     ]
-    assert [one["reason"][:5] for one in told["left_alone"]] == ["too s", "turne"]
-    assert told["left_alone"][0]["bbox"] == pytest.approx(faces[1].bbox)
-    assert told["portrait"] is None
-    assert told["quality"]["interocular_px"] == pytest.approx(30, abs=0.1)
-    assert any("2 of 3 faces" in warning for warning in told["warnings"])
+    assert [one["reason"][:5] for one in report["left_alone"]] == ["too s", "turne"]
+    assert report["left_alone"][0]["bbox"] == pytest.approx(faces[1].bbox)
+    assert report["portrait"] is None
+    assert report["quality"]["interocular_px"] == pytest.approx(30, abs=0.1)
+    assert any("2 of 3 faces" in warning for warning in report["warnings"])
 
 
 @pytest.mark.parametrize("refuse", [{"no_face": "reject"}, {"yaw": "reject"}])
-async def test_a_photo_that_its_caller_does_not_want_is_refused(serving, echo_backend, face_at, refuse):
-    finder = Sees([] if "no_face" in refuse else [face_at(60, 50, 20, yaw=40)])
+async def test_policies_reject_a_photo(serving, echo_backend, face_at, refuse):
+    finder = GivenFinder([] if "no_face" in refuse else [face_at(60, 50, 20, yaw=40)])
     async with serving(echo_backend(), finder) as client:
         answer = await ask(client, encode(textured(120, 90), "png", 90), **refuse)
     assert answer.status_code == 422
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-async def test_a_photo_without_a_face_comes_back_unchanged_with_a_warning(serving, echo_backend):
+async def test_photo_without_a_face_is_unchanged_with_a_warning(serving, echo_backend):
     photo = textured(120, 90)
-    async with serving(echo_backend(), Sees()) as client:
-        told, pixels = report(await ask(client, encode(photo, "png", 90), AS_JSON))
+    async with serving(echo_backend(), GivenFinder()) as client:
+        report, pixels = parse_report(await ask(client, encode(photo, "png", 90), AS_JSON))
     np.testing.assert_array_equal(pixels, photo)
-    assert told["faces"] == []
-    assert told["face"] is None
-    assert told["engine"] == "echo"
-    assert told["warnings"][0].startswith("no_face:")
+    assert report["faces"] == []
+    assert report["face"] is None
+    assert report["engine"] == "echo"
+    assert report["warnings"][0].startswith("no_face:")
 
 
-async def test_every_orientation_gives_the_same_photo(serving, echo_backend, face_at):
+async def test_every_orientation_gives_the_same_upright_photo(serving, echo_backend, face_at):
     upright = Image.fromarray(textured(150, 110))
     lying = {
         1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
         4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90,
         7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270,
     }  # fmt: skip
-    async with serving(echo_backend(), Sees([face_at(75, 50, 20)])) as client:
+    async with serving(echo_backend(), GivenFinder([face_at(75, 50, 20)])) as client:
         for orientation, turn in lying.items():
             exif, file = Image.Exif(), io.BytesIO()
             exif[ExifTags.Base.Orientation] = orientation
@@ -129,24 +118,22 @@ async def test_every_orientation_gives_the_same_photo(serving, echo_backend, fac
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("safe", False), ("all", True)])
-async def test_the_place_where_it_was_taken_is_kept_only_where_that_is_asked(
-    serving, echo_backend, keep, kept
-):
+async def test_keeps_the_location_only_if_asked(serving, echo_backend, keep, kept):
     exif, file = Image.Exif(), io.BytesIO()
     exif[ExifTags.Base.Make] = "Maker"
     exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSAltitude] = 400.0
     Image.fromarray(textured(40, 30)).save(file, "jpeg", exif=exif)
-    async with serving(echo_backend(), Sees()) as client:
+    async with serving(echo_backend(), GivenFinder()) as client:
         answer = await ask(client, file.getvalue(), keep_metadata=keep)
     written = Image.open(io.BytesIO(answer.content)).getexif()
     assert written[ExifTags.Base.Make] == "Maker"
     assert bool(written.get_ifd(ExifTags.IFD.GPSInfo)) == kept
 
 
-async def test_a_transparent_photo_stays_transparent_but_as_jpeg(serving, echo_backend, face_at):
+async def test_transparent_photo_stays_transparent_except_as_jpeg(serving, echo_backend, face_at):
     pixels, file = np.dstack([textured(120, 90), textured(120, 90, 1)[..., 0]]), io.BytesIO()
     Image.fromarray(pixels).save(file, "png")
-    async with serving(echo_backend(), Sees([face_at(60, 45, 20)])) as client:
+    async with serving(echo_backend(), GivenFinder([face_at(60, 45, 20)])) as client:
         answer = await ask(client, file.getvalue())
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), pixels)
         as_jpeg = await ask(client, file.getvalue(), format="jpeg")
@@ -157,12 +144,10 @@ async def test_a_transparent_photo_stays_transparent_but_as_jpeg(serving, echo_b
 
 
 @pytest.mark.parametrize("size", [(200, 150), (300, 20)], ids=["pixels", "side"])
-async def test_a_result_past_the_limits_is_refused_before_anything_is_restored(
-    serving, echo_backend, face_at, size
-):
+async def test_rejects_a_result_over_the_limits_before_restoring(serving, echo_backend, face_at, size):
     backend, settings = echo_backend(), Settings(limits=LimitSettings(max_pixels=100_000, max_side=500))
     data = encode(textured(*size), "png", 90)
-    async with serving(backend, Sees([face_at(60, 15, 20)]), settings) as client:
+    async with serving(backend, GivenFinder([face_at(60, 15, 20)]), settings) as client:
         refused = await ask(client, data, upscale=2)
         assert refused.status_code == 422
         assert "upscale" in refused.json()["detail"]
@@ -171,9 +156,9 @@ async def test_a_result_past_the_limits_is_refused_before_anything_is_restored(
 
 
 @pytest.mark.parametrize(("width", "upscale"), [(16_400, 1), (8_200, 2)])
-async def test_a_photo_wider_than_webp_can_be_is_refused_as_webp_alone(serving, echo_backend, width, upscale):
+async def test_rejects_a_photo_too_wide_for_webp_only_as_webp(serving, echo_backend, width, upscale):
     data = encode(textured(width, 3), "png", 90)
-    async with serving(echo_backend(), Sees()) as client:
+    async with serving(echo_backend(), GivenFinder()) as client:
         refused = await ask(client, data, format="webp", upscale=upscale)
         assert refused.status_code == 422
         assert "webp" in refused.json()["detail"]
@@ -182,9 +167,7 @@ async def test_a_photo_wider_than_webp_can_be_is_refused_as_webp_alone(serving, 
             assert picture(answer).shape[1] == width * upscale
 
 
-async def test_a_deadline_that_passes_while_faces_are_restored_is_told_as_such(
-    serving, echo_backend, face_at
-):
+async def test_deadline_during_restoration_cancels_every_face(serving, echo_backend, face_at):
     started, given_up = [], []
 
     async def silent(request):
@@ -196,15 +179,15 @@ async def test_a_deadline_that_passes_while_faces_are_restored_is_told_as_such(
             raise
 
     faces = [face_at(40 + 60 * x, 50, 15) for x in range(12)]
-    async with serving(echo_backend(answer=silent), Sees(faces)) as client:
+    async with serving(echo_backend(answer=silent), GivenFinder(faces)) as client:
         answer = await ask(client, encode(textured(760, 100), "png", 90), timeout_s=0.5)
     assert answer.status_code == 504
     assert len(started) == len(given_up)
-    # One that waited may have begun as the first gave up; the others never did.
+    # A waiting face may have started when the first was cancelled; the others never start.
     assert 8 <= len(started) < 12
 
 
-async def test_one_face_that_fails_is_one_clear_error(serving, echo_backend, face_at):
+async def test_failure_of_one_face_fails_the_request(serving, echo_backend, face_at):
     calls = []
 
     async def fails_once(request):
@@ -214,20 +197,20 @@ async def test_one_face_that_fails_is_one_clear_error(serving, echo_backend, fac
         await asyncio.sleep(60)
 
     faces = [face_at(40 + 60 * x, 50, 15) for x in range(6)]
-    async with serving(echo_backend(answer=fails_once), Sees(faces)) as client:
+    async with serving(echo_backend(answer=fails_once), GivenFinder(faces)) as client:
         answer = await ask(client, encode(textured(400, 100), "png", 90))
     assert answer.status_code == 502
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-async def test_a_crowd_in_a_portrait_is_cut_to_what_a_backend_takes(serving, echo_backend, fixed_finder):
+async def test_portrait_sends_at_most_64_faces(serving, echo_backend, fixed_finder):
     backend = echo_backend()
     async with serving(backend, fixed_finder(faces=70)) as client:
         answer = await ask(client, encode(textured(300, 300), "png", 90), AS_JSON, output="portrait")
-    told, _ = report(answer)
+    report, _ = parse_report(answer)
     assert backend.asked[0].tensor("landmarks").shape == (64, 5, 2)
-    assert len(told["faces"]) == 64
-    assert any("of 70 faces" in warning and "64" in warning for warning in told["warnings"])
+    assert len(report["faces"]) == 64
+    assert any("of 70 faces" in warning and "64" in warning for warning in report["warnings"])
 
 
 # --- the real thing
@@ -242,34 +225,34 @@ def group_1927(shared):
 
 
 def away_from(faces, shape):
-    """Where no face's window lies: (height, width) bool."""
+    """Mask, (height, width) bool, of the pixels outside every face's window."""
     away = np.ones(shape[:2], bool)
     for face in faces:
-        x0, y0, x1, y1 = window_box(np.float32(face["landmarks5"]), shape[1], shape[0])
+        x0, y0, x1, y1 = find_window_box(np.float32(face["landmarks5"]), shape[1], shape[0])
         away[y0:y1, x0:x1] = False
     return away
 
 
 def check_group(data, answer):
-    told, enhanced = report(answer)
+    report, enhanced = parse_report(answer)
     photo = decode(data, LIMITS).pixels
-    assert told["finder"] == "yunet"
-    assert 26 <= len(told["faces"]) + len(told["left_alone"]) <= 31
-    assert len(told["faces"]) >= 26
+    assert report["finder"] == "yunet"
+    assert 26 <= len(report["faces"]) + len(report["left_alone"]) <= 31
+    assert len(report["faces"]) >= 26
     assert enhanced.shape == photo.shape
     assert (enhanced != photo).any()
-    away = away_from(told["faces"], photo.shape)
+    away = away_from(report["faces"], photo.shape)
     assert away.mean() > 0.2
     np.testing.assert_array_equal(enhanced[away], photo[away])
 
 
-async def test_the_group_of_1927_is_found_and_only_its_faces_change(serving, yunet_path, group_1927):
+async def test_group_photo_changes_only_at_its_faces(serving, yunet_path, group_1927):
     async with serving(finder=YunetFinder(yunet_path)) as client:
         check_group(group_1927, await ask(client, group_1927, AS_JSON))
 
 
 @pytest.mark.slow
-async def test_the_group_of_1927_over_a_socket(server_process, yunet_path, group_1927, tmp_path):
+async def test_group_photo_over_a_socket(server_process, yunet_path, group_1927, tmp_path):
     shutil.copy(yunet_path, tmp_path)
     environment = {
         "GATEWAY_FACE_FINDER": "yunet",

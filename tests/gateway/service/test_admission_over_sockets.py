@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gateway.app import create_app
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 from gateway.settings import LimitSettings, Settings, UpstreamSettings
 
 pytestmark = pytest.mark.anyio

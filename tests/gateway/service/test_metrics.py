@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.app import create_app
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 from gateway.service.metrics import Metrics, Names
 from gateway.settings import CacheSettings, LimitSettings, Settings, UpstreamSettings
 

@@ -12,7 +12,7 @@ import pytest
 
 from gateway import errors
 from gateway.faces import Pose
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 from gateway.settings import LimitSettings, Settings, UpstreamSettings
 from gpen_client import errors as client_errors
 from gpen_client.wire.messages import InferResponse, Tensor, encode_response

@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import pytest
 
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 
 pytestmark = pytest.mark.anyio
 

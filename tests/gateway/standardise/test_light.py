@@ -12,13 +12,13 @@ from gateway.standardise.light import (
     GAMMA_RANGE,
     Light,
     LightPlan,
+    compute_exposure_goal,
     correct_light,
-    exposure_goal,
-    face_region,
+    find_face_region,
     measure_light,
     plan_clahe,
 )
-from gateway.standardise.quality import noise_sigma
+from gateway.standardise.quality import estimate_noise
 
 WHOLE = np.ones((96, 96), bool)
 PICTURES = hnp.arrays(np.uint8, (96, 96, 3), elements=st.integers(0, 255), fill=st.integers(0, 255))
@@ -31,7 +31,7 @@ def light(mean=130.0, spread=50.0):
 
 
 def picture(mean, spread, side=96):
-    """A grey picture of about this lightness, which runs evenly from dark to light."""
+    """A grey gradient with about this mean and spread of lightness."""
     ramp = np.linspace(-1.73, 1.73, side * side).reshape(side, side)
     lab = np.full((side, side, 3), 128, np.uint8)
     lab[..., 0] = np.clip(mean + spread * ramp, 0, 255)
@@ -45,13 +45,13 @@ def lightness(pixels):
 # --- the plan
 
 
-def test_light_that_is_as_it_should_be_needs_nothing():
-    assert exposure_goal(EXPOSURE_TARGET) == EXPOSURE_TARGET
+def test_good_light_needs_no_correction():
+    assert compute_exposure_goal(EXPOSURE_TARGET) == EXPOSURE_TARGET
     assert not plan_clahe(light(spread=50.0), 0.0, "auto").changes
 
 
 @given(LIGHTS, NOISES)
-def test_a_plan_is_always_within_its_bounds(before, noise):
+def test_plan_stays_within_its_bounds(before, noise):
     plan = plan_clahe(before, noise, "auto")
     assert plan.gamma == 1
     assert 0 <= plan.clahe_weight <= 1
@@ -59,52 +59,52 @@ def test_a_plan_is_always_within_its_bounds(before, noise):
 
 
 @given(st.floats(0, 255), st.floats(0, 255))
-def test_the_darker_of_two_faces_is_to_stay_the_darker_one(one, other):
-    """Skin is light or dark by itself: light may be evened out, people may not."""
+def test_exposure_goal_keeps_the_order_of_faces(one, other):
+    """Light may be evened out, skin tones may not."""
     darker, lighter = sorted([one, other])
-    assert exposure_goal(darker) <= exposure_goal(lighter)
-    assert exposure_goal(lighter) - exposure_goal(darker) == pytest.approx(
+    assert compute_exposure_goal(darker) <= compute_exposure_goal(lighter)
+    assert compute_exposure_goal(lighter) - compute_exposure_goal(darker) == pytest.approx(
         EXPOSURE_KEEP * (lighter - darker), abs=1e-6
     )
 
 
 @given(st.floats(0, 255))
-def test_a_face_is_pulled_towards_the_target_and_never_past_it(mean):
+def test_exposure_goal_never_passes_the_target(mean):
     low, high = sorted([mean, EXPOSURE_TARGET])
-    assert low <= exposure_goal(mean) <= high
+    assert low <= compute_exposure_goal(mean) <= high
 
 
 @given(st.floats(0, 127.5), st.floats(0, 127.5))
-def test_the_flatter_face_never_gets_less_clahe(one, other):
+def test_flatter_face_never_gets_less_clahe(one, other):
     flat, rich = sorted([one, other])
     weights = [plan_clahe(light(spread=spread), 0, "auto").clahe_weight for spread in (flat, rich)]
     assert weights[0] >= weights[1]
 
 
 @pytest.mark.parametrize(("spread", "weight"), [(5, 1), (15, 1), (30, 0.5), (45, 0), (80, 0)])
-def test_clahe_falls_from_full_weight_on_flat_faces_to_none_on_rich_ones(spread, weight):
+def test_clahe_weight_falls_linearly_with_spread(spread, weight):
     assert plan_clahe(light(spread=spread), 0, "auto").clahe_weight == weight
 
 
 @given(NOISES, NOISES)
-def test_the_noisier_face_never_gets_a_higher_clip_limit(one, other):
+def test_noisier_face_never_gets_a_higher_clip_limit(one, other):
     calm, noisy = sorted([one, other])
     limits = [plan_clahe(light(spread=10), noise, "auto").clip_limit for noise in (calm, noisy)]
     assert limits[0] >= limits[1]
 
 
 @pytest.mark.parametrize(("noise", "limit"), [(0, 2), (3, 1.5), (6, 1), (50, 1)])
-def test_noise_halves_the_clip_limit(noise, limit):
+def test_noise_lowers_the_clip_limit_to_half(noise, limit):
     assert plan_clahe(light(spread=10), noise, "auto").clip_limit == limit
 
 
 @given(LIGHTS, NOISES)
-def test_always_is_the_articles_clahe_whatever_the_light(before, noise):
+def test_always_plans_the_articles_clahe(before, noise):
     assert plan_clahe(before, noise, "always") == LightPlan(1.0, 1.0, 2.0)
 
 
 @given(LIGHTS, NOISES)
-def test_off_is_off(before, noise):
+def test_off_plans_no_change(before, noise):
     assert not plan_clahe(before, noise, "off").changes
 
 
@@ -112,7 +112,7 @@ def test_off_is_off(before, noise):
 
 
 @pytest.mark.parametrize("mode", ["auto", "off"])
-def test_a_portrait_that_needs_nothing_comes_back_bit_by_bit(mode):
+def test_portrait_with_good_light_is_unchanged(mode):
     portrait = picture(EXPOSURE_TARGET, 55)
     corrected, before, after, plan = correct_light(portrait, WHOLE, 0.0, mode, mode)
     np.testing.assert_array_equal(corrected, portrait)
@@ -131,16 +131,16 @@ def test_always_equals_the_articles_recipe(side):
 
 @pytest.mark.parametrize("clahe", ["off", "auto", "always"])
 @given(mean=st.floats(90, 200), spread=st.floats(0, 30))
-def test_exposure_within_its_bounds_reaches_its_goal_whatever_clahe_does_to_the_mean(clahe, mean, spread):
+def test_exposure_reaches_its_goal_after_clahe(clahe, mean, spread):
     portrait = picture(mean, spread)
     _, before, after, plan = correct_light(portrait, WHOLE, 0.0, "auto", clahe)
     assert GAMMA_RANGE[0] < plan.gamma < GAMMA_RANGE[1]
-    # What is left: a level is too little to move for, and OpenCV rounds L one up at most.
-    assert after.mean == pytest.approx(exposure_goal(before.mean), abs=2.5)
+    # A difference of one level is not corrected, and OpenCV rounds L up by at most one.
+    assert after.mean == pytest.approx(compute_exposure_goal(before.mean), abs=2.5)
 
 
 @given(st.floats(0, 255), st.floats(0, 80))
-def test_exposure_moves_the_mean_towards_the_target_and_never_past_it(mean, spread):
+def test_exposure_never_moves_the_mean_past_the_target(mean, spread):
     portrait = picture(mean, spread)
     _, before, after, plan = correct_light(portrait, WHOLE, 0.0, "auto", "off")
     if plan.gamma < 1:
@@ -152,22 +152,22 @@ def test_exposure_moves_the_mean_towards_the_target_and_never_past_it(mean, spre
 
 
 @given(st.floats(0, 255), st.floats(0, 255), st.floats(0, 60))
-def test_of_two_faces_alike_the_darker_comes_out_darker(one, other, spread):
+def test_darker_of_two_faces_stays_darker(one, other, spread):
     darker, lighter = sorted([one, other])
     means = [correct_light(picture(mean, spread), WHOLE, 0.0, "auto", "off")[2].mean
              for mean in (darker, lighter)]  # fmt: skip
-    # Within the rounding of the gamma's solution.
+    # Up to the rounding of the gamma.
     assert means[0] <= means[1] + 1
 
 
-def test_corrected_light_clips_nothing_that_was_not():
+def test_exposure_clips_no_pixels():
     portrait = np.clip(picture(70, 25), 1, 254)
     portrait[..., 0] = np.clip(portrait[..., 0].astype(int) + 40, 1, 254)
     corrected, *_ = correct_light(portrait, WHOLE, 0.0, "auto", "off")
     assert ((corrected > 0) & (corrected < 255)).all()
 
 
-def test_the_hue_stays_when_the_exposure_is_corrected():
+def test_exposure_keeps_the_hue():
     skin = np.full((96, 96, 3), (90, 60, 45), np.uint8)
     corrected, _, _, plan = correct_light(skin, WHOLE, 0.0, "auto", "off")
     assert plan.gamma < 1
@@ -175,20 +175,20 @@ def test_the_hue_stays_when_the_exposure_is_corrected():
     np.testing.assert_allclose(linear[1] / linear[1].sum(), linear[0] / linear[0].sum(), atol=0.03)
 
 
-def test_local_contrast_that_auto_adds_is_no_noise():
+def test_auto_adds_less_noise_than_always():
     calm = picture(145, 12, side=256)
     noisy = np.clip(calm + np.random.default_rng(3).normal(0, 3, calm.shape), 0, 255).astype(np.uint8)
     region = np.ones((256, 256), bool)
     auto, always = (
-        noise_sigma(cv2.cvtColor(correct_light(noisy, region, 0.0, "off", clahe)[0], cv2.COLOR_RGB2GRAY))
+        estimate_noise(cv2.cvtColor(correct_light(noisy, region, 0.0, "off", clahe)[0], cv2.COLOR_RGB2GRAY))
         for clahe in ("auto", "always")
     )
-    was = noise_sigma(cv2.cvtColor(noisy, cv2.COLOR_RGB2GRAY))
+    was = estimate_noise(cv2.cvtColor(noisy, cv2.COLOR_RGB2GRAY))
     assert auto < 1.25 * was < 1.5 * was < always
 
 
 @given(PICTURES, st.sampled_from(["auto", "off"]), st.sampled_from(["auto", "always", "off"]), NOISES)
-def test_any_picture_is_corrected_into_numbers(pixels, exposure, clahe, noise):
+def test_any_picture_has_finite_light_and_valid_pixels(pixels, exposure, clahe, noise):
     original = pixels.copy()
     corrected, before, after, _ = correct_light(pixels, WHOLE, noise, exposure, clahe)
     np.testing.assert_array_equal(pixels, original)
@@ -203,7 +203,7 @@ def test_any_picture_is_corrected_into_numbers(pixels, exposure, clahe, noise):
 
 @pytest.mark.parametrize("level", [0, 60, 128, 200, 255])
 @pytest.mark.parametrize("clahe", ["auto", "always"])
-def test_a_picture_of_one_grey_stays_one_grey(level, clahe):
+def test_uniform_grey_stays_uniform(level, clahe):
     portrait = np.full((96, 96, 3), level, np.uint8)
     corrected, before, _, _ = correct_light(portrait, WHOLE, 0.0, "auto", clahe)
     assert before.spread == 0
@@ -212,14 +212,14 @@ def test_a_picture_of_one_grey_stays_one_grey(level, clahe):
 
 @pytest.mark.parametrize("side", [32, 96, 200, 400])
 @pytest.mark.parametrize("level", [80, 128, 200])
-def test_clahe_does_not_turn_a_flat_picture_white_however_small_it_is(level, side):
+def test_clahe_keeps_flat_pictures_of_any_size(level, side):
     portrait = np.full((side, side, 3), level, np.uint8)
     _, before, after, _ = correct_light(portrait, np.ones((side, side), bool), 0.0, "off", "always")
     assert abs(after.mean - before.mean) < 12
 
 
 @given(st.floats(20, 240), st.floats(1, 70), st.sampled_from(["auto", "always"]))
-def test_the_report_tells_what_is_in_the_pixels(mean, spread, clahe):
+def test_reported_light_matches_the_pixels(mean, spread, clahe):
     portrait = picture(mean, spread)
     corrected, before, after, _ = correct_light(portrait, WHOLE, 0.0, "auto", clahe)
     assert before == measure_light(lightness(portrait), WHOLE)
@@ -227,13 +227,13 @@ def test_the_report_tells_what_is_in_the_pixels(mean, spread, clahe):
 
 
 @given(PICTURES)
-def test_the_report_tells_what_is_in_the_pixels_of_the_strangest_colours(pixels):
-    """Not every lightness exists in every colour: what is told is what came out."""
+def test_reported_light_matches_pixels_of_extreme_colours(pixels):
+    """Some colours clip at the target lightness; the report has the result."""
     corrected, _, after, _ = correct_light(pixels, WHOLE, 0.0, "auto", "always")
     assert after == measure_light(lightness(corrected), WHOLE)
 
 
-def test_only_the_region_decides():
+def test_measures_only_the_region():
     portrait = picture(130, 50)
     portrait[:48] = 0
     region = np.zeros((96, 96), bool)
@@ -253,13 +253,13 @@ def test_shadows_and_highlights_are_shares_of_the_region():
 FIVE = np.array([[340, 420], [556, 420], [448, 540], [360, 640], [536, 640]], np.float32)
 
 
-def test_without_a_face_the_whole_picture_counts():
-    assert face_region((20, 10), None).shape == (10, 20)
-    assert face_region((20, 10), None).all()
+def test_region_without_a_face_is_the_whole_picture():
+    assert find_face_region((20, 10), None).shape == (10, 20)
+    assert find_face_region((20, 10), None).all()
 
 
-def test_the_region_holds_the_face_and_leaves_the_background_out():
-    region = face_region((896, 896), FIVE)
+def test_region_covers_the_face_but_not_the_background():
+    region = find_face_region((896, 896), FIVE)
     for x, y in FIVE.astype(int):
         assert region[y, x]
     assert not region[100, 100]
@@ -270,15 +270,15 @@ def test_the_region_holds_the_face_and_leaves_the_background_out():
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 37])
-def test_the_region_turns_with_the_face(degrees):
+def test_region_turns_with_the_face(degrees):
     turn = cv2.getRotationMatrix2D((447.5, 447.5), degrees, 1)
-    turned = face_region((896, 896), (FIVE @ turn[:, :2].T + turn[:, 2]).astype(np.float32))
-    expected = cv2.warpAffine(face_region((896, 896), FIVE).astype(np.uint8), turn, (896, 896)) > 0
+    turned = find_face_region((896, 896), (FIVE @ turn[:, :2].T + turn[:, 2]).astype(np.float32))
+    expected = cv2.warpAffine(find_face_region((896, 896), FIVE).astype(np.uint8), turn, (896, 896)) > 0
     assert (turned == expected).mean() > 0.98
 
 
 @given(hnp.arrays(np.float32, (5, 2), elements=st.floats(-3000, 3000, width=32)))
-def test_the_region_is_never_empty(landmarks5):
-    region = face_region((96, 64), landmarks5)
+def test_region_is_never_empty(landmarks5):
+    region = find_face_region((96, 64), landmarks5)
     assert region.shape == (64, 96)
     assert region.any()

@@ -16,9 +16,10 @@ from gateway.imaging.photo import Photo, PixelLimits, decode
 from gateway.params import PreprocessParams
 from gateway.standardise import standardise
 from gateway.standardise.geometry import FACE_EYES
-from gateway.standardise.light import face_region, measure_light
+from gateway.standardise.light import find_face_region, measure_light
 from gateway.timings import Timings
 from gpen_common.geometry import transform
+from tests.support.faces import GivenFinder
 
 LIMITS = PixelLimits(max_pixels=64_000_000, max_side=32_000)
 UNIT = np.array([(0.35, 0.4), (0.65, 0.4), (0.5, 0.57), (0.38, 0.75), (0.62, 0.75)])
@@ -30,24 +31,12 @@ def face(middle, side, pose=None):
     return Face((x - half, y - half, x + half, y + half), landmarks5, 0.9, pose)
 
 
-class Sees:
-    """A finder that sees given faces in every photo."""
-
-    name = "given"
-
-    def __init__(self, *faces):
-        self.faces = list(faces)
-
-    def find(self, pixels):
-        return self.faces
-
-
 def photo_of(pixels, warnings=()):
     return Photo(pixels, None, "PNG", warnings)
 
 
 def portrait_of(photo, *faces, **params):
-    return standardise(photo, PreprocessParams(**params), Sees(*faces), Timings())
+    return standardise(photo, PreprocessParams(**params), GivenFinder(list(faces)), Timings())
 
 
 def lightness(pixels):
@@ -64,13 +53,13 @@ def photo():
 # --- faces and policies
 
 
-def test_a_face_away_from_the_edges_is_centred(photo):
+def test_face_away_from_the_edges_is_centred(photo):
     portrait = portrait_of(photo, face((600, 400), 200))
     assert portrait.off_centre_px < 4
     np.testing.assert_allclose(portrait.landmarks[0][:2].mean(0), (448, 448), atol=4)
 
 
-def test_a_face_at_the_edge_is_told_to_be_off_centre(photo):
+def test_reports_the_offset_of_a_face_at_the_edge(photo):
     seen = face((130, 150), 200)
     portrait = portrait_of(photo, seen)
     eyes = transform(portrait.matrix, np.array(seen.eye_centre, np.float32))
@@ -78,7 +67,7 @@ def test_a_face_at_the_edge_is_told_to_be_off_centre(photo):
     assert portrait.off_centre_px > 250
 
 
-def test_without_a_face_the_middle_is_cut_at_the_same_scale(photo):
+def test_without_a_face_the_centre_is_cut_at_the_same_scale(photo):
     portrait = portrait_of(photo)
     assert portrait.face is None
     assert portrait.faces == ()
@@ -89,13 +78,13 @@ def test_without_a_face_the_middle_is_cut_at_the_same_scale(photo):
     assert any(warning.startswith("no_face:") for warning in portrait.warnings)
 
 
-def test_without_a_face_a_caller_who_wants_one_is_told(photo):
-    with pytest.raises(NoFace, match=r"'given' sees no face.*no_face=centre"):
+def test_rejects_a_photo_without_a_face_if_asked(photo):
+    with pytest.raises(NoFace, match=r"'given' found no face.*no_face=centre"):
         portrait_of(photo, no_face="reject")
 
 
 @pytest.mark.parametrize("yaw", [25.5, -40.0])
-def test_a_turned_head_is_warned_of_refused_or_let_be(photo, yaw):
+def test_yaw_policy_decides_about_a_turned_head(photo, yaw):
     seen = face((600, 400), 200, Pose(yaw, 0, 0))
     assert any(warning.startswith("yaw: the head is turned") for warning in portrait_of(photo, seen).warnings)
     assert portrait_of(photo, seen, yaw="off").warnings == ()
@@ -104,39 +93,39 @@ def test_a_turned_head_is_warned_of_refused_or_let_be(photo, yaw):
 
 
 @pytest.mark.parametrize("yaw", [25.0, -24.9, 0.0])
-def test_a_frontal_head_passes_under_every_policy(photo, yaw):
+def test_frontal_head_passes_every_policy(photo, yaw):
     for policy in ("warn", "reject", "off"):
         assert portrait_of(photo, face((600, 400), 200, Pose(yaw, 40, 40)), yaw=policy).warnings == ()
 
 
 @pytest.mark.parametrize("policy", ["warn", "reject"])
-def test_a_pose_that_nobody_knows_is_told_and_refuses_nothing(photo, policy):
+def test_unknown_pose_is_a_warning_under_every_policy(photo, policy):
     warnings = portrait_of(photo, face((600, 400), 200), yaw=policy).warnings
-    assert any("it was not checked" in warning for warning in warnings)
+    assert any("the yaw was not checked" in warning for warning in warnings)
 
 
-def test_a_small_face_is_warned_of(photo):
+def test_small_face_is_a_warning(photo):
     small, large = face((600, 400), 79), face((600, 400), 81)
     assert any(warning.startswith("small_face:") for warning in portrait_of(photo, small).warnings)
     assert not any(warning.startswith("small_face:") for warning in portrait_of(photo, large).warnings)
 
 
-def test_the_photos_own_warnings_are_kept(photo):
+def test_keeps_the_photos_warnings(photo):
     assert "icc: odd" in portrait_of(photo_of(photo.pixels, ("icc: odd",))).warnings
 
 
-def test_faces_that_lie_whole_in_the_portrait_travel_with_it(photo):
+def test_portrait_has_the_faces_completely_inside(photo):
     best, beside, cut_through, far = (
         face(at, 90) for at in ((400, 400), (600, 400), (745, 400), (1100, 400))
     )
     portrait = portrait_of(photo, best, beside, cut_through, far)
     assert portrait.face is best
     assert portrait.faces == (best, beside)
-    for travelling, seen in zip(portrait.landmarks, (best, beside), strict=True):
-        np.testing.assert_allclose(travelling, transform(portrait.matrix, seen.landmarks5))
+    for mapped, seen in zip(portrait.landmarks, (best, beside), strict=True):
+        np.testing.assert_allclose(mapped, transform(portrait.matrix, seen.landmarks5))
 
 
-def test_the_best_face_travels_even_where_it_fills_more_than_the_window(photo):
+def test_main_face_counts_even_if_larger_than_the_window(photo):
     huge, small = face((600, 400), 1900), face((600, 300), 60)
     portrait = portrait_of(photo, huge, small)
     assert portrait.faces[0] is huge
@@ -144,7 +133,7 @@ def test_the_best_face_travels_even_where_it_fills_more_than_the_window(photo):
 
 
 @pytest.mark.parametrize("framing", ["article", "face"])
-def test_eyes_in_one_place_still_make_a_portrait(photo, framing):
+def test_coinciding_eyes_still_make_a_portrait(photo, framing):
     seen = replace(face((600, 400), 200), landmarks5=np.full((5, 2), 300, np.float32))
     portrait = portrait_of(photo, seen, framing=framing)
     assert portrait.pixels.shape == (896, 896, 3)
@@ -162,7 +151,7 @@ def test_any_landmarks_make_a_portrait(landmarks5, framing):
     assert portrait.pixels.shape == (896, 896, 3)
 
 
-def test_face_framing_levels_the_eyes_and_puts_them_at_their_places(photo):
+def test_face_framing_levels_the_eyes(photo):
     turn = cv2.getRotationMatrix2D((600, 400), 30, 1)
     upright = face((600, 400), 200)
     seen = replace(upright, landmarks5=transform(turn, upright.landmarks5))
@@ -172,39 +161,39 @@ def test_face_framing_levels_the_eyes_and_puts_them_at_their_places(photo):
     assert portrait.short_edge == pytest.approx(800 * np.hypot(*(FACE_EYES[1] - FACE_EYES[0])) / 60, abs=0.1)
 
 
-def test_face_framing_tells_how_much_was_made_up(photo):
+def test_face_framing_warns_about_the_filled_share(photo):
     inside, corner = face((600, 400), 200), face((100, 120), 200)
     assert not any("reflection" in warning for warning in portrait_of(photo, inside, framing="face").warnings)
-    (told,) = [w for w in portrait_of(photo, corner, framing="face").warnings if "reflection" in w]
-    assert 20 < int(told.split()[1].rstrip("%")) < 80
+    (warning,) = [w for w in portrait_of(photo, corner, framing="face").warnings if "reflection" in w]
+    assert 20 < int(warning.split()[1].rstrip("%")) < 80
 
 
-def test_light_is_told_as_it_is_around_the_face(photo):
+def test_light_is_measured_around_the_face(photo):
     seen = face((600, 400), 300)
     dark = photo_of((photo.pixels // 4).astype(np.uint8))
     untouched = portrait_of(dark, seen, exposure="off", clahe="off")
     portrait = portrait_of(dark, seen)
-    region = face_region((896, 896), portrait.landmarks[0])
+    region = find_face_region((896, 896), portrait.landmarks[0])
     assert portrait.light_plan.gamma < 1
     assert untouched.light_before == untouched.light_after == portrait.light_before
     assert portrait.light_before == measure_light(lightness(untouched.pixels), region)
     assert portrait.light_after == measure_light(lightness(portrait.pixels), region)
 
 
-def test_standardising_tells_where_its_time_goes(photo):
+def test_records_the_time_of_each_stage(photo):
     timings = Timings()
-    standardise(photo, PreprocessParams(), Sees(), timings)
+    standardise(photo, PreprocessParams(), GivenFinder(), timings)
     assert list(timings.stages_ms) == ["find_faces", "frame", "light"]
 
 
-def test_the_photo_is_not_written_to(astronaut):
-    """Its pixels are shared with whoever holds them; these would raise."""
+def test_does_not_modify_the_photo(astronaut):
+    """The pixels may be shared; writing to these would raise."""
     assert not astronaut.flags.writeable
     portrait_of(photo_of(astronaut), face((224, 120), 130), clahe="always")
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1), (2, 3), (20_000, 100)])
-def test_the_strangest_photos_make_a_portrait(shape):
+def test_extreme_shapes_make_a_portrait(shape):
     finder = make_finder("haar", None)
     pixels = np.full((*shape, 3), 40, np.uint8)
     for framing in ("article", "face"):
@@ -214,7 +203,7 @@ def test_the_strangest_photos_make_a_portrait(shape):
 
 # --- EXIF orientation
 
-# What turns an upright picture into one that is stored with each orientation (EXIF 2.32, tag 0x0112).
+# The transposition that stores an upright picture with each orientation (EXIF 2.32, tag 0x0112).
 STORED = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -238,8 +227,8 @@ def stored(pixels, orientation, image_format):
     return data.getvalue()
 
 
-def told(portrait):
-    """All the numbers of a portrait's report."""
+def numbers_of(portrait):
+    """All numbers of a portrait's report."""
     landmarks5 = portrait.face.landmarks5.ravel().tolist()
     quality, plan = portrait.quality, portrait.light_plan
     return [
@@ -262,30 +251,30 @@ def told(portrait):
 
 @pytest.fixture(scope="module")
 def upright(astronaut):
-    # Whole blocks of JPEG both ways, and not square, so that a wrong turn shows.
+    # Not square, so that a wrong turn shows; sides are multiples of JPEG blocks.
     return np.ascontiguousarray(astronaut[:, :400])
 
 
 @pytest.mark.parametrize("orientation", STORED)
-def test_every_orientation_of_a_png_gives_the_same_portrait(orientation, upright):
+def test_every_png_orientation_gives_the_same_portrait(orientation, upright):
     finder = make_finder("haar", None)
     expected = standardise(photo_of(upright), PreprocessParams(), finder, Timings())
     decoded = decode(stored(upright, orientation, "PNG"), LIMITS)
     portrait = standardise(decoded, PreprocessParams(), finder, Timings())
     np.testing.assert_array_equal(portrait.pixels, expected.pixels)
-    assert told(portrait) == told(expected)
+    assert numbers_of(portrait) == numbers_of(expected)
     assert (portrait.quality, portrait.warnings) == (expected.quality, expected.warnings)
 
 
 @pytest.mark.parametrize("orientation", STORED)
-def test_every_orientation_of_a_jpeg_gives_the_same_portrait(orientation, upright, yunet_path):
-    """But for what JPEG rounds in another order."""
+def test_every_jpeg_orientation_gives_the_same_portrait(orientation, upright, yunet_path):
+    """Up to the rounding of JPEG, whose order differs."""
     finder = YunetFinder(yunet_path)
     expected, portrait = (
         standardise(decode(stored(upright, turned, "JPEG"), LIMITS), PreprocessParams(), finder, Timings())
         for turned in (1, orientation)
     )
-    assert told(portrait) == pytest.approx(told(expected), rel=0.01, abs=1.5)
+    assert numbers_of(portrait) == pytest.approx(numbers_of(expected), rel=0.01, abs=1.5)
     shift = cv2.phaseCorrelate(*(np.float32(lightness(p.pixels)) for p in (portrait, expected)))[0]
     assert np.hypot(*shift) < 1.5
     assert np.abs(portrait.pixels.astype(int) - expected.pixels).mean() < 1.5
@@ -296,7 +285,7 @@ def test_every_orientation_of_a_jpeg_gives_the_same_portrait(orientation, uprigh
 
 
 def articles_recipe(path, eyes):
-    """The portrait as the article makes it: eyes is the middle between them, photo px."""
+    """The portrait by the article's recipe. eyes: the point between them, photo px."""
     rgb = np.asarray(Image.open(path).convert("RGB"))
     height, width = rgb.shape[:2]
     scale = 1024 / min(height, width)
@@ -311,7 +300,7 @@ def articles_recipe(path, eyes):
 
 
 def differences(portraits, yunet_path):
-    """The mean absolute difference of every upright portrait to the article's, of 255."""
+    """Mean absolute difference of each upright portrait from the article's recipe, of 255."""
     finder, params = YunetFinder(yunet_path), PreprocessParams(clahe="always", exposure="off")
     found = []
     for shared in portraits:
@@ -325,14 +314,14 @@ def differences(portraits, yunet_path):
     return found
 
 
-def test_we_make_the_articles_portrait_of_ordinary_photos(some_portraits, yunet_path):
+def test_portrait_matches_the_articles_recipe(some_portraits, yunet_path):
     found = differences(some_portraits[::2], yunet_path)
     assert len(found) >= 14
     assert np.median(found) < 2
 
 
 @pytest.mark.slow
-def test_we_make_the_articles_portrait_of_every_upright_photo(catalog, yunet_path):
+def test_portrait_matches_the_articles_recipe_on_all_photos(catalog, yunet_path):
     found = differences(catalog, yunet_path)
     assert len(found) > 120
     print(f"median {np.median(found):.2f}, 90 % under {np.quantile(found, 0.9):.2f}, worst {max(found):.2f}")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gateway.standardise.quality import measure_quality, noise_sigma
+from gateway.standardise.quality import estimate_noise, measure_quality
 
 # Where the astronaut's eyes, nose and mouth are, px.
 ASTRONAUT = np.array([[205, 102], [246, 102], [229, 126], [210, 142], [246, 142]], np.float32)
@@ -13,7 +13,7 @@ SIDE = 512
 
 
 def smooth_face(side=SIDE):
-    """A picture as smooth as skin out of focus: a lit ball with dark soft eyes."""
+    """A smooth picture like skin out of focus: a lit ball with soft dark eyes."""
     y, x = np.indices((side, side)) / side - 0.5
     level = 190 - 250 * (x**2 + y**2)
     for eye in (-0.11, 0.11):
@@ -33,25 +33,25 @@ def landmarks_at(interocular, side=SIDE):
 
 @pytest.mark.parametrize("sigma", [1.5, 3, 6, 12, 25])
 @pytest.mark.parametrize("interocular", [None, 20, 50, 100])
-def test_added_noise_is_measured(sigma, interocular):
+def test_measures_added_noise(sigma, interocular):
     landmarks5 = None if interocular is None else landmarks_at(interocular)
     measured = measure_quality(noisy(smooth_face(), sigma), landmarks5)
     assert measured.noise_sigma == pytest.approx(sigma, rel=0.25)
 
 
-def test_a_clean_smooth_picture_has_no_noise_but_its_rounding():
+def test_clean_picture_has_only_rounding_noise():
     assert measure_quality(noisy(smooth_face(), 0), landmarks_at(60)).noise_sigma < 0.5
 
 
-def test_noise_is_measured_before_a_small_face_is_enlarged():
-    """Enlarged, it would look like form, and count for less."""
+def test_measures_noise_before_enlarging_a_small_face():
+    """Enlarged noise would look like texture and count for less."""
     small = cv2.resize(smooth_face(), (128, 128), interpolation=cv2.INTER_AREA)
     measured = measure_quality(noisy(small, 8), landmarks_at(25, 128))
     assert measured.noise_sigma == pytest.approx(8, rel=0.25)
 
 
-def test_shrinking_a_large_face_averages_its_noise_away():
-    """What counts is the noise that the network will see."""
+def test_measures_less_noise_in_a_large_face():
+    """The noise at the network's scale counts."""
     assert measure_quality(noisy(smooth_face(1024), 12), landmarks_at(400, 1024)).noise_sigma < 8
 
 
@@ -66,14 +66,14 @@ def test_sharpness_falls_with_every_step_of_blur(astronaut):
     assert measured[0] > 4 * measured[3]
 
 
-def test_a_small_face_counts_as_the_soft_picture_that_it_is(astronaut):
+def test_small_face_counts_as_soft(astronaut):
     small = cv2.resize(astronaut, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
     at_hand = measure_quality(small, ((ASTRONAUT + 0.5) / 4 - 0.5).astype(np.float32))
     assert at_hand.interocular_px == pytest.approx(41 / 4, rel=0.01)
     assert at_hand.sharpness < measure_quality(astronaut, ASTRONAUT).sharpness / 2
 
 
-def test_without_a_face_the_middle_is_measured():
+def test_measures_the_centre_without_a_face():
     picture = np.zeros((1200, 1600, 3), np.uint8)
     picture[344:856, 544:1056] = noisy(smooth_face(), 5)
     measured = measure_quality(picture, None)
@@ -83,7 +83,7 @@ def test_without_a_face_the_middle_is_measured():
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1), (2, 2), (9, 9), (3, 3)])
 @pytest.mark.parametrize("with_face", [True, False])
-def test_tiny_pictures_are_measured(shape, with_face):
+def test_measures_tiny_pictures(shape, with_face):
     picture = np.full((*shape, 3), 77, np.uint8)
     landmarks5 = landmarks_at(3, min(shape)) if with_face else None
     measured = measure_quality(picture, landmarks5)
@@ -91,7 +91,7 @@ def test_tiny_pictures_are_measured(shape, with_face):
     assert measured.noise_sigma == pytest.approx(0, abs=1e-3)
 
 
-def test_eyes_in_one_place_are_no_face_to_measure():
+def test_coinciding_eyes_are_measured_as_no_face():
     picture = noisy(smooth_face(), 5)
     measured = measure_quality(picture, np.full((5, 2), 200, np.float32))
     assert measured.interocular_px == 0
@@ -102,10 +102,10 @@ def test_eyes_in_one_place_are_no_face_to_measure():
 
 
 @given(hnp.arrays(np.float32, (5, 2), elements=st.floats(-500, 500, width=32)))
-def test_any_landmarks_give_numbers(landmarks5):
+def test_any_landmarks_have_finite_quality(landmarks5):
     measured = measure_quality(noisy(smooth_face(64), 4), landmarks5)
     assert np.isfinite([measured.interocular_px, measured.sharpness, measured.noise_sigma]).all()
 
 
-def test_too_small_for_a_kernel_is_no_noise():
-    assert noise_sigma(np.zeros((2, 50), np.float32)) == 0
+def test_picture_smaller_than_the_kernel_has_no_noise():
+    assert estimate_noise(np.zeros((2, 50), np.float32)) == 0

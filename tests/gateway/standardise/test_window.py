@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gateway.faces import Face
 from gateway.params import EnhanceParams
-from gateway.standardise.window import cut_window, window_box
+from gateway.standardise.window import cut_window, find_window_box
 from gpen_backend.restoration.align import align, template
 from gpen_backend.restoration.mask import face_mask
 from gpen_common.geometry import compose, scale_of, transform
@@ -17,9 +17,9 @@ SIDE = 512
 def landmarks(
     x: float, y: float, eyes: float, roll: float = 0.0, narrow: float = 1.0, short: float = 1.0
 ) -> np.ndarray:
-    """Landmarks (5, 2) of a face around (x, y) with `eyes` px between the eyes, were it not turned.
+    """Landmarks (5, 2) of a face around (x, y) with `eyes` px between the eyes before foreshortening.
 
-    roll: degrees. narrow, short: what a turned and a raised head leave of its width and height.
+    roll: degrees. narrow, short: factors of width and height by yaw and pitch.
     """
     points = template(SIDE).astype(np.float64) - template(SIDE).mean(0)
     points *= np.array((narrow, short)) * eyes / (points[1, 0] - points[0, 0])
@@ -49,8 +49,8 @@ somewhere = st.builds(
 
 
 @given(five=somewhere, width=st.integers(1, 700), height=st.integers(1, 700))
-def test_a_box_lies_in_its_photo_and_holds_what_of_the_landmarks_lies_there(five, width, height):
-    x0, y0, x1, y1 = window_box(five, width, height)
+def test_box_lies_in_the_photo_and_holds_its_landmarks(five, width, height):
+    x0, y0, x1, y1 = find_window_box(five, width, height)
     assert 0 <= x0 < x1 <= width
     assert 0 <= y0 < y1 <= height
     inside = five[((five >= 0) & (five <= (width - 1, height - 1))).all(1)]
@@ -64,10 +64,10 @@ def test_a_box_lies_in_its_photo_and_holds_what_of_the_landmarks_lies_there(five
     narrow=st.floats(0.5, 1),
     short=st.floats(0.75, 1),
 )
-def test_a_box_holds_the_networks_crop_and_all_of_its_mask(eyes, roll, narrow, short):
-    """Of the crop at least 45 % of its side from its middle; further out the mask ends anyway."""
+def test_box_holds_the_networks_crop_and_mask(eyes, roll, narrow, short):
+    """At least 45 % of the crop's side from its centre; the mask ends further in."""
     five = landmarks(2000, 2000, eyes, roll, narrow, short)
-    x0, y0, x1, y1 = window_box(five, 4000, 4000)
+    x0, y0, x1, y1 = find_window_box(five, 4000, 4000)
     # A photo of one grey is enough to align in.
     aligned = align(np.zeros((4000, 4000, 3), np.uint8), five, 128)
     middle, reach = 63.5, 0.45 * 128
@@ -81,20 +81,21 @@ def test_a_box_holds_the_networks_crop_and_all_of_its_mask(eyes, roll, narrow, s
 
 @settings(max_examples=40)
 @given(five=somewhere, width=st.integers(1, 400), height=st.integers(1, 400), size=st.integers(16, 300))
-def test_a_window_is_never_enlarged_and_shrunk_only_past_what_the_network_can_use(five, width, height, size):
+def test_window_shrinks_only_if_larger_than_the_network_can_use(five, width, height, size):
     window = cut_window(textured(width, height), a_face(five), size, PLAIN)
     x0, y0, x1, y1 = window.box
     across, down = x1 - x0, y1 - y0
     tall, wide = window.source.shape[:2]
     assert wide <= across
     assert tall <= down
-    assert window.shrunk == (max(across, down) > 1.75 * size)
-    if window.shrunk:
+    if max(across, down) <= 1.75 * size:
+        assert (wide, tall) == (across, down)
+    else:
         assert max(wide, tall) == pytest.approx(1.75 * size, abs=1)
     assert window.pixels.shape == window.source.shape
 
 
-def test_a_window_at_the_photos_scale_is_a_part_of_it():
+def test_unshrunk_window_is_a_crop_of_the_photo():
     photo = textured(300, 200)
     window = cut_window(photo, a_face(landmarks(140, 90, 25)), 512, PLAIN)
     x0, y0, x1, y1 = window.box
@@ -102,14 +103,14 @@ def test_a_window_at_the_photos_scale_is_a_part_of_it():
     np.testing.assert_allclose(window.landmarks[0], window.face.landmarks5 - (x0, y0), atol=1e-4)
 
 
-def test_a_shrunk_windows_matrix_takes_the_landmarks_to_where_they_are_seen():
-    """Three marks in the photo are found in the window where its matrix says."""
+def test_matrix_of_a_shrunk_window_maps_the_landmarks():
+    """Marks at the landmarks are found in the window at the mapped positions."""
     photo = np.zeros((900, 1000, 3), np.uint8)
     five = landmarks(500, 450, 150)
     for x, y in five.round().astype(int):
         photo[y - 6 : y + 7, x - 6 : x + 7] = 255
     window = cut_window(photo, a_face(five.round()), 128, PLAIN)
-    assert window.shrunk
+    assert max(window.source.shape) == 1.75 * 128
     for x, y in window.landmarks[0]:
         rows, columns = np.nonzero(window.source[..., 0] > 127)
         near = np.hypot(columns - x, rows - y) < 6
@@ -117,8 +118,8 @@ def test_a_shrunk_windows_matrix_takes_the_landmarks_to_where_they_are_seen():
         assert rows[near].mean() == pytest.approx(y, abs=0.5)
 
 
-def test_a_window_shows_the_network_the_same_crop_as_its_photo():
-    """Cutting and shrinking is no second resampling that anybody would see."""
+def test_window_and_photo_have_the_same_aligned_crop():
+    """The second resampling of cutting and shrinking is invisible."""
     photo = np.zeros((700, 800, 3), np.uint8)
     y, x = np.indices(photo.shape[:2])
     photo[:] = (128 + 60 * np.sin(x / 9) + 40 * np.cos(y / 11))[..., np.newaxis]
@@ -132,8 +133,8 @@ def test_a_window_shows_the_network_the_same_crop_as_its_photo():
     )
 
 
-def test_a_window_without_a_known_inference_size_is_as_large_as_one_for_512():
+def test_unknown_inference_size_counts_as_512():
     photo, face = textured(1500, 1500), a_face(landmarks(750, 750, 250))
     unknown, known = (cut_window(photo, face, size, PLAIN) for size in (None, 512))
-    assert unknown.shrunk
+    assert max(unknown.source.shape) == 1.75 * 512
     assert unknown.source.shape == known.source.shape

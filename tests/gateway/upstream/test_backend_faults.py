@@ -1,4 +1,4 @@
-"""The gateway before a backend that goes bad: a server on a real socket that fails in every way it can."""
+"""The gateway with a faulty backend: a server on a real socket that fails in many ways."""
 
 import asyncio
 import itertools
@@ -13,7 +13,8 @@ import httpx
 import numpy as np
 import pytest
 
-from gateway.imaging.photo import PixelLimits, decode, encode
+from gateway.imaging.encoder import encode
+from gateway.imaging.photo import PixelLimits, decode
 from gateway.settings import Settings, UpstreamSettings
 from gpen_client.wire.messages import (
     InferRequest,
@@ -34,7 +35,7 @@ ABOUT = json.dumps({"name": MODEL, "platform": "echo", "parameters": {"size": 51
 
 @dataclass(frozen=True)
 class Call:
-    """A restoration as the server reads it, and where its answer goes."""
+    """A restoration request, and the writer for its response."""
 
     request: InferRequest
     writer: asyncio.StreamWriter
@@ -46,10 +47,10 @@ class Call:
         return image
 
     def answer(self, image: np.ndarray | None = None, id: str | None = None, **parameters: float) -> None:
-        """Write a restoration that is well-formed, whatever else it may be."""
-        told = {"engine": "echo", "model": MODEL, **parameters}
+        """Write a well-formed response, by default an echo."""
+        reported = {"engine": "echo", "model": MODEL, **parameters}
         tensor = Tensor("image", self.image if image is None else image)
-        headers, body = encode_response(InferResponse(MODEL, [tensor], told, id or self.request.id), True)
+        headers, body = encode_response(InferResponse(MODEL, [tensor], reported, id or self.request.id), True)
         self.reply(200, headers, body)
 
     def reply(self, status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> None:
@@ -64,7 +65,7 @@ class Call:
             await asyncio.sleep(0.01)
 
     def reset(self) -> None:
-        # Without lingering, closing is a reset.
+        # SO_LINGER of zero makes close() send a reset.
         self.writer.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
         )
@@ -80,7 +81,7 @@ async def behave(call: Call) -> None:
 
 @dataclass
 class FaultServer:
-    """A backend on a socket. fault: how restorations end. slams: whether it drops whoever connects."""
+    """A backend on a socket. fault: answers restorations. slams: whether it closes every connection."""
 
     fault: Fault = behave
     slams: bool = False
@@ -95,7 +96,7 @@ class FaultServer:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator["FaultServer"]:
-        """Serves until the block ends, on the port it had before, if any."""
+        """Serve until the block ends, always on the same port."""
         server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         try:
@@ -154,12 +155,12 @@ def colour_of(picture: bytes) -> tuple[int, int, int]:
     return tuple(int(value) for value in pixels[48, 48])
 
 
-# A picture seen before might be answered without the backend.
+# New pictures, because repeated ones might be answered from a cache.
 NEW_BLUE = itertools.cycle(range(30, 90))
 
 
 async def enhance(client: httpx.AsyncClient, query: str = "") -> httpx.Response:
-    """Sends a new picture; an answer that is a success must show it."""
+    """Send a new picture, and check that a successful response shows it."""
     colour = (200, 120, next(NEW_BLUE))
     answer = await client.post(ENHANCE + query, content=photo(colour))
     if answer.is_success:
@@ -308,7 +309,7 @@ FAULTS = [
 @pytest.mark.parametrize(
     ("fault", "status", "slug", "retry_after"), FAULTS, ids=[fault.__name__ for fault, *_ in FAULTS]
 )
-async def test_each_fault_has_its_answer_and_the_next_request_is_served(
+async def test_fault_has_its_problem_and_the_next_request_succeeds(
     serving, server, fault, status, slug, retry_after
 ):
     server.fault = fault
@@ -321,7 +322,7 @@ async def test_each_fault_has_its_answer_and_the_next_request_is_served(
         assert answer.status_code == 200, answer.text
 
 
-async def test_a_single_reset_is_invisible_to_the_caller(serving, server):
+async def test_retries_a_connection_reset(serving, server):
     async def reset_once(call: Call) -> None:
         server.fault = behave
         call.reset()
@@ -332,7 +333,7 @@ async def test_a_single_reset_is_invisible_to_the_caller(serving, server):
     assert server.restorations == 2
 
 
-async def test_a_moment_of_being_busy_is_invisible_to_the_caller(serving, server):
+async def test_retries_a_busy_backend(serving, server):
     async def busy_once(call: Call) -> None:
         server.fault = behave
         call.reply(429, {"Retry-After": "0"})
@@ -342,14 +343,14 @@ async def test_a_moment_of_being_busy_is_invisible_to_the_caller(serving, server
         assert (await enhance(client)).status_code == 200
 
 
-async def test_retries_can_be_turned_off(serving, server):
+async def test_one_attempt_means_no_retries(serving, server):
     server.fault = reset
     async with serving(settings=upstream(server, backend_attempts=1)) as client:
         problem(await enhance(client), 503, "backend-away")
     assert server.restorations == 1
 
 
-async def test_many_callers_of_a_dead_backend_do_not_make_a_storm(serving, server):
+async def test_retry_budget_limits_attempts_at_a_dead_backend(serving, server):
     callers, ratio, reserve = 24, 0.2, 10
     settings = upstream(server, backend_attempts=5, retry_ratio=ratio, breaker_failures=10_000)
     async with serving(settings=settings) as client:
@@ -358,11 +359,11 @@ async def test_many_callers_of_a_dead_backend_do_not_make_a_storm(serving, serve
         answers = await asyncio.gather(*(enhance(client) for _ in range(callers)))
         for answer in answers:
             problem(answer, 503, "backend-away")
-    # The first call earned its share too, but the bucket was full.
+    # The first call did not add to the budget, which was full.
     assert server.connections <= callers * (1 + ratio) + reserve
 
 
-async def test_an_open_breaker_sends_nothing_and_is_told_by_readyz(serving, server):
+async def test_open_breaker_sends_nothing_and_fails_readyz(serving, server):
     settings = upstream(server, backend_attempts=1, breaker_failures=3, breaker_cool_down_s=300)
     async with serving(settings=settings) as client:
         ready = await client.get("/readyz")
@@ -382,7 +383,7 @@ async def test_an_open_breaker_sends_nothing_and_is_told_by_readyz(serving, serv
 
 
 async def ready_again(client: httpx.AsyncClient) -> str:
-    """Waits until the gateway says that it is ready, and gives its breaker's state."""
+    """Wait until /readyz succeeds, and return the state of the breaker."""
     while (ready := await client.get("/readyz")).status_code != 200:
         problem(ready, 503, "not-ready")
         await asyncio.sleep(0.02)
@@ -390,7 +391,7 @@ async def ready_again(client: httpx.AsyncClient) -> str:
 
 
 @pytest.mark.parametrize("fault", [reset, fail_500, hang], ids=lambda fault: fault.__name__)
-async def test_a_breaker_opens_half_opens_and_recovers_without_a_restart(serving, server, fault):
+async def test_breaker_opens_half_opens_and_closes(serving, server, fault):
     settings = upstream(
         server, backend_attempts=1, breaker_failures=2, breaker_cool_down_s=0.3, timeout_s=0.5
     )
@@ -399,14 +400,14 @@ async def test_a_breaker_opens_half_opens_and_recovers_without_a_restart(serving
             server.fault = fault
             while (await client.get("/readyz")).status_code == 200:
                 assert (await enhance(client)).status_code in (502, 503, 504)
-            # Nobody needs to call for this: a gateway that is not ready is sent nothing.
+            # Without a request: a gateway that is not ready gets none.
             assert await ready_again(client) == "half-open"
             server.fault = behave
             assert (await enhance(client)).status_code == 200
             assert await ready_again(client) == "closed"
 
 
-async def test_callers_in_a_hurry_do_not_open_the_breaker_for_the_others(serving, server):
+async def test_short_deadlines_do_not_open_the_breaker(serving, server):
     async def slow(call: Call) -> None:
         await asyncio.sleep(0.5)
         call.answer()
@@ -418,8 +419,8 @@ async def test_callers_in_a_hurry_do_not_open_the_breaker_for_the_others(serving
         assert (await enhance(client)).status_code == 200
 
 
-async def test_a_backend_that_is_stopped_and_started_is_found_again(serving):
-    """Its port refuses meanwhile, and what was known of its models bridges the gap."""
+async def test_recovers_after_a_backend_restart(serving):
+    """While its port refuses connections, the cached list of models is used."""
     server = FaultServer()
     async with server.listening():
         settings = upstream(server, breaker_failures=3, breaker_cool_down_s=0.1)
@@ -441,7 +442,7 @@ async def test_a_backend_that_is_stopped_and_started_is_found_again(serving):
         await gateway.__aexit__(None, None, None)
 
 
-async def test_a_gateway_that_starts_before_its_backend_serves_once_it_is_there(serving):
+async def test_gateway_started_before_its_backend_serves_later(serving):
     server = FaultServer()
     async with server.listening():
         pass
@@ -453,8 +454,8 @@ async def test_a_gateway_that_starts_before_its_backend_serves_once_it_is_there(
             assert (await enhance(client)).status_code == 200
 
 
-async def test_concurrent_callers_never_get_each_others_picture_from_a_flaky_backend(serving, server):
-    """Restorations are answered with another's picture and id, reset, or late and in disorder."""
+async def test_flaky_backend_never_mixes_up_pictures(serving, server):
+    """The backend mixes up pictures and ids, resets connections, or answers late and out of order."""
     calls: list[Call] = []
 
     async def flaky(call: Call) -> None:

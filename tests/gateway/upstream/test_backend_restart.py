@@ -1,4 +1,4 @@
-"""A real backend, killed and started again under load: no wrong answer, and no restart of the gateway."""
+"""A real backend killed and restarted under load: no wrong answers and no restart of the gateway."""
 
 import asyncio
 import itertools
@@ -17,20 +17,21 @@ import httpx
 import numpy as np
 import pytest
 
-from gateway.imaging.photo import PixelLimits, decode, encode
+from gateway.imaging.encoder import encode
+from gateway.imaging.photo import PixelLimits, decode
 from gateway.settings import Settings, UpstreamSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.timeout(300)]
 
 CALLERS = 6
-# Sixteen values a channel, so that one picture's colour is told from every other's.
+# Sixteen values a channel, so that every picture has a distinguishable colour.
 STEP = 16
 Colour = tuple[int, int, int]
 
 
 @asynccontextmanager
 async def backend_process(port: int, environment: Mapping[str, str]) -> AsyncIterator[Process]:
-    """A backend as people start it, once it listens; killed with the block if it is still there."""
+    """Run a backend process, yield it once it listens, and kill it at the end."""
     command = ["-m", "gateway", "backend", "--port", str(port)]
     process = await asyncio.create_subprocess_exec(
         sys.executable, *command, env=environment, stderr=subprocess.PIPE
@@ -42,7 +43,7 @@ async def backend_process(port: int, environment: Mapping[str, str]) -> AsyncIte
             line = await process.stderr.readline()
             assert line, f"the backend did not start:\n{log.decode()}"
             log += line
-        # A pipe that nobody reads blocks its writer once it is full.
+        # A full pipe would block the process.
         reading = asyncio.create_task(process.stderr.read())
         yield process
     finally:
@@ -54,7 +55,7 @@ async def backend_process(port: int, environment: Mapping[str, str]) -> AsyncIte
 
 @dataclass
 class Load:
-    """Callers that send a picture of another colour every time, and check what comes back."""
+    """Callers that send pictures of ever new colours and check the results."""
 
     client: httpx.AsyncClient
     colours: Iterator[Colour]
@@ -84,7 +85,7 @@ class Load:
             self.wrong.append(f"{answer.status_code} {answer.headers['Content-Type']}")
 
     async def until(self, more: int, ok: bool) -> None:
-        """Waits for that many more answers that are, or are not, a success."""
+        """Wait for `more` successful or failed responses."""
         enough = self._count(ok) + more
         async with self.changed:
             await self.changed.wait_for(lambda: self._count(ok) >= enough)
@@ -100,9 +101,7 @@ def all_colours() -> Iterator[Colour]:
     return iter(shuffled)
 
 
-async def test_a_backend_killed_and_restarted_under_load_gives_no_wrong_answer(
-    serving, tmp_path: Path, free_ports
-):
+async def test_backend_killed_under_load_gives_no_wrong_answer(serving, tmp_path: Path, free_ports):
     (port,) = free_ports(1)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "GPEN_"))}
     environment |= {"GPEN_BACKEND_ENGINE": "classical", "GPEN_MODELS_DIR": str(tmp_path)}

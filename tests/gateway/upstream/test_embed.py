@@ -1,13 +1,13 @@
-"""A backend inside the gateway and one behind a socket are the same to callers."""
+"""An embedded backend and one behind a socket behave the same."""
 
 import sys
 
 import cv2
 import pytest
 
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 from gateway.settings import Settings, UpstreamSettings
-from gateway.upstream.embed import EMBEDDED_URL, embedded_backend
+from gateway.upstream.embed import EMBEDDED_URL, run_embedded_backend
 from gpen_backend.scheduling.service import Service
 from gpen_client.client import GpenClient
 
@@ -15,8 +15,10 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("output", ["portrait", "photo"])
-async def test_both_deployments_give_the_same_bytes(serving, server_process, astronaut, tmp_path, output):
-    """Also where a picture is larger than what is copied and sent at once."""
+async def test_embedded_and_separate_backend_give_the_same_bytes(
+    serving, server_process, astronaut, tmp_path, output
+):
+    """Also for a picture larger than one chunk."""
     photo = encode(cv2.resize(astronaut, (1800, 1800), interpolation=cv2.INTER_CUBIC), "jpeg", 90)
     fields = {"format": "png", "sharpen": "30", "output": output}
     async with serving() as client:
@@ -33,17 +35,15 @@ async def test_both_deployments_give_the_same_bytes(serving, server_process, ast
     assert ready["backend"].rstrip("/") == url
 
 
-async def test_the_embedded_backend_is_ready_by_itself(monkeypatch, tmp_path):
+async def test_embedded_backend_is_live_and_ready(monkeypatch, tmp_path):
     monkeypatch.setenv("GPEN_BACKEND_ENGINE", "classical")
     monkeypatch.setenv("GPEN_MODELS_DIR", str(tmp_path))
-    async with embedded_backend() as transport, GpenClient(EMBEDDED_URL, transport=transport) as client:
+    async with run_embedded_backend() as transport, GpenClient(EMBEDDED_URL, transport=transport) as client:
         assert await client.live()
         assert await client.ready()
 
 
-async def test_a_defect_of_the_embedded_backend_is_a_502_as_over_a_socket(
-    serving, portrait_jpeg, monkeypatch
-):
+async def test_exception_in_the_embedded_backend_is_a_502(serving, portrait_jpeg, monkeypatch):
     def broken(*_):
         raise RuntimeError("a defect")
 
@@ -53,8 +53,8 @@ async def test_a_defect_of_the_embedded_backend_is_a_502_as_over_a_socket(
     assert (answer.status_code, answer.json()["type"]) == (502, "backend-broken")
 
 
-async def test_a_gateway_with_a_backend_elsewhere_starts_none_of_its_own(serving, monkeypatch):
-    """The settings of the other one may be no good here."""
+async def test_backend_url_disables_the_embedded_backend(serving, monkeypatch):
+    """Invalid settings of the embedded backend do not matter then."""
     monkeypatch.setenv("GPEN_BACKEND_ENGINE", "magic")
     settings = Settings(upstream=UpstreamSettings(backend_url="http://127.0.0.1:9/"))
     async with serving(settings=settings) as client:

@@ -1,4 +1,4 @@
-"""What is known of the backend's models, and who waits to learn it."""
+"""The cache of the backend's models: freshness, background refreshes and failures."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from gateway.errors import BackendAway
-from gateway.upstream.model_list import Roster
+from gateway.upstream.model_list import ModelList
 from gpen_client.client import GpenClient
 
 pytestmark = pytest.mark.anyio
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.anyio
 NAMES = ["gpen-bfr-256", "gpen-bfr-512"]
 
 
-class Describing:
-    """A backend that describes one model; with `gate` clear it hangs, with `away` it refuses."""
+class OneModelBackend:
+    """A backend with one model. It hangs while `gate` is clear, and refuses connections while `away`."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
@@ -33,92 +33,90 @@ class Describing:
 
 @pytest.fixture(autouse=True)
 def never_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer is out of date as soon as it is here."""
+    """Every list is stale at once."""
     monkeypatch.setattr("gateway.upstream.model_list._FRESH_S", 0.0)
     monkeypatch.setattr("gateway.upstream.model_list._PAUSE_S", -1.0)
 
 
 @pytest.fixture
 async def backend():
-    return Describing()
+    return OneModelBackend()
 
 
 @pytest.fixture
-async def roster(backend):
+async def model_list(backend):
     async with GpenClient("http://backend", transport=httpx.MockTransport(backend)) as client:
-        roster = Roster(client, NAMES)
-        yield roster
-        await roster.close()
+        model_list = ModelList(client, NAMES)
+        yield model_list
+        await model_list.close()
 
 
 async def names(waiting) -> list[str]:
     return [model.name for model in await waiting]
 
 
-async def test_all_who_wait_share_one_answer(backend, roster):
-    answers = await asyncio.gather(*(names(roster.at_hand()) for _ in range(20)))
+async def test_concurrent_callers_share_one_refresh(backend, model_list):
+    answers = await asyncio.gather(*(names(model_list.get()) for _ in range(20)))
     assert answers == [[NAMES[1]]] * 20
     # Two descriptions, and whether the one that exists is ready.
     assert backend.asked == 3
 
 
-async def test_one_who_gives_up_takes_the_answer_from_nobody(backend, roster):
+async def test_cancelled_caller_does_not_cancel_the_refresh(backend, model_list):
     backend.gate.clear()
-    first, second = (asyncio.create_task(names(roster.fresh())) for _ in range(2))
+    first, second = (asyncio.create_task(names(model_list.get_fresh())) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     backend.gate.set()
     assert await second == [NAMES[1]]
 
 
-async def test_a_backend_that_hangs_or_goes_away_later_keeps_nobody_waiting(backend, roster):
-    await roster.fresh()
+async def test_stale_list_is_returned_while_the_backend_hangs_or_fails(backend, model_list):
+    await model_list.get_fresh()
     backend.gate.clear()
     asked = backend.asked
     for _ in range(3):
-        assert await names(roster.at_hand()) == [NAMES[1]]
+        assert await names(model_list.get()) == [NAMES[1]]
         await asyncio.sleep(0)
     backend.away = True
     backend.gate.set()
     with pytest.raises(BackendAway):
-        await roster.fresh()
-    assert await names(roster.at_hand()) == [NAMES[1]]
+        await model_list.get_fresh()
+    assert await names(model_list.get()) == [NAMES[1]]
     assert backend.asked > asked
 
 
-async def test_after_a_long_silence_it_asks_first_and_falls_back_on_what_it_knew(
-    backend, roster, monkeypatch
-):
-    await roster.fresh()
-    monkeypatch.setattr("gateway.upstream.model_list._RECENT_S", -1.0)
+async def test_old_list_is_refreshed_first_and_used_if_that_fails(backend, model_list, monkeypatch):
+    await model_list.get_fresh()
+    monkeypatch.setattr("gateway.upstream.model_list._STALE_S", -1.0)
     asked = backend.asked
-    await roster.at_hand()
+    await model_list.get()
     assert backend.asked == asked + 3
     backend.away = True
-    assert await names(roster.at_hand()) == [NAMES[1]]
+    assert await names(model_list.get()) == [NAMES[1]]
 
 
-async def test_where_nothing_is_known_the_failure_is_told_and_the_next_one_asks_again(backend, roster):
+async def test_failure_without_a_cached_list_is_raised_and_retried(backend, model_list):
     backend.away = True
-    for wait in (roster.fresh, roster.at_hand):
+    for wait in (model_list.get_fresh, model_list.get):
         with pytest.raises(BackendAway):
             await wait()
     backend.away = False
-    assert await names(roster.at_hand()) == [NAMES[1]]
+    assert await names(model_list.get()) == [NAMES[1]]
 
 
-async def test_fresh_answers_are_not_asked_for_again(backend, roster, monkeypatch):
+async def test_fresh_list_is_not_refreshed(backend, model_list, monkeypatch):
     monkeypatch.setattr("gateway.upstream.model_list._FRESH_S", 600.0)
     for _ in range(3):
-        await roster.fresh()
-        await roster.at_hand()
+        await model_list.get_fresh()
+        await model_list.get()
     assert backend.asked == 3
 
 
-async def test_closing_ends_what_is_still_asked(backend, roster):
+async def test_close_cancels_a_running_refresh(backend, model_list):
     backend.gate.clear()
-    waiting = asyncio.create_task(roster.fresh())
+    waiting = asyncio.create_task(model_list.get_fresh())
     await asyncio.sleep(0)
-    await roster.close()
+    await model_list.close()
     with pytest.raises(asyncio.CancelledError):
         await waiting

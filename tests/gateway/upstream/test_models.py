@@ -1,4 +1,4 @@
-"""Which models there are, and which one a request gets."""
+"""The backend's models, and the choice of one for each request."""
 
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Backend:
-    """Describes the models it has; the first is its default. Counts how often it is asked for one."""
+    """A backend with models, the first of which is its default. Counts the descriptions sent."""
 
     def __init__(self, *names: str) -> None:
         self.names = list(names)
@@ -39,7 +39,7 @@ class Backend:
         return Models(GpenClient("http://backend", transport=httpx.MockTransport(self)), default)
 
 
-async def test_only_models_that_the_backend_has_are_available():
+async def test_lists_only_the_models_of_the_backend():
     backend = Backend("gpen-bfr-1024", "gpen-bfr-256")
     assert [model.name for model in await backend.models().available()] == ["gpen-bfr-256", "gpen-bfr-1024"]
 
@@ -52,20 +52,20 @@ async def test_only_models_that_the_backend_has_are_available():
         (["gpen-bfr-256"], "gpen-bfr-2048", "gpen-bfr-256"),
     ],
 )
-async def test_the_default_is_the_configured_model_or_else_the_backends_own(has, configured, expected):
+async def test_default_is_the_configured_model_or_the_backends(has, configured, expected):
     models = Backend(*has).models(configured)
     assert (await models.default()).name == expected
     assert (await models.choose(None)).name == expected
 
 
-async def test_a_named_model_is_had_or_refused_but_never_replaced():
+async def test_named_model_is_never_replaced():
     models = Backend("gpen-bfr-256", "gpen-bfr-512").models()
     assert (await models.choose("gpen-bfr-256")).size == 256
     with pytest.raises(UnknownModel, match="it has: gpen-bfr-256, gpen-bfr-512"):
         await models.choose("gpen-bfr-2048")
 
 
-async def test_a_backend_without_models_is_not_ready():
+async def test_backend_without_models_is_not_ready():
     models = Backend().models()
     assert await models.default() is None
     with pytest.raises(NotReady):
@@ -74,7 +74,7 @@ async def test_a_backend_without_models_is_not_ready():
         await models.choose("gpen-bfr-512")
 
 
-async def test_a_backend_that_is_away_is_told_as_such_and_asked_again():
+async def test_unavailable_backend_is_retried_by_the_next_request():
     backend = Backend("gpen-bfr-512")
     models = backend.models()
     backend.away = True
@@ -84,7 +84,7 @@ async def test_a_backend_that_is_away_is_told_as_such_and_asked_again():
     assert (await models.choose(None)).name == "gpen-bfr-512"
 
 
-async def test_models_are_remembered_for_seconds_and_then_asked_for_again(monkeypatch):
+async def test_models_are_cached_for_seconds(monkeypatch):
     clock = SimpleNamespace(monotonic=lambda: clock.now, now=100.0)
     monkeypatch.setattr("gateway.upstream.model_list.time", clock)
     backend = Backend("gpen-bfr-512")
@@ -99,7 +99,7 @@ async def test_models_are_remembered_for_seconds_and_then_asked_for_again(monkey
     assert len(await models.available()) == 2
 
 
-async def test_a_model_that_is_loading_is_not_remembered_as_such():
+async def test_loading_model_is_not_cached():
     backend = Backend("gpen-bfr-512")
     backend.not_ready.add("gpen-bfr-512")
     models = backend.models()

@@ -1,3 +1,5 @@
+"""Encoding pixels, and edited photos with the features of their original files."""
+
 import io
 import struct
 
@@ -5,9 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import ExifTags, Image, ImageCms
 
-from gateway.imaging.original import Original, encode_photo, is_srgb
+from gateway.imaging.colour import is_srgb
+from gateway.imaging.encoder import encode, encode_photo
+from gateway.imaging.original import Original
 from gateway.imaging.photo import PixelLimits, decode
 from gpen_common.geometry import enlarge
 
@@ -71,7 +76,7 @@ def file_of(pixels, file_format="png", **options):
 
 
 def back(photo, pixels=None, output_format="png", quality=95, keep_gps=False):
-    """What the photo is when it is written again, with other pixels or its own."""
+    """Encode the photo with `pixels` or its own, and open the result."""
     pixels = photo.pixels if pixels is None else pixels
     data = encode_photo(pixels, photo.pixels, photo.original, output_format, quality, keep_gps)
     image = Image.open(io.BytesIO(data))
@@ -79,14 +84,51 @@ def back(photo, pixels=None, output_format="png", quality=95, keep_gps=False):
     return image
 
 
-# --- colours
+# --- encode
+
+
+@given(arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))))
+@settings(deadline=None, max_examples=50)
+def test_png_is_lossless_and_deterministic(pixels):
+    data = encode(pixels, "png", 95)
+    assert data == encode(pixels, "png", 95)
+    np.testing.assert_array_equal(decode(data, LIMITS).pixels, pixels)
+
+
+@pytest.mark.parametrize("output_format", ["jpeg", "webp"])
+@pytest.mark.parametrize("quality", [1, 50, 89, 90, 95, 100])
+def test_lossy_formats_stay_close_and_are_deterministic(astronaut, output_format, quality):
+    data = encode(astronaut, output_format, quality)
+    assert data == encode(astronaut, output_format, quality)
+    photo = decode(data, LIMITS)
+    assert photo.format == output_format.upper()
+    assert np.abs(photo.pixels.astype(int) - astronaut).mean() < (4 if quality >= 50 else 20)
+
+
+@pytest.mark.parametrize("output_format", ["jpeg", "webp"])
+def test_higher_quality_has_more_bytes(astronaut, output_format):
+    sizes = [len(encode(astronaut, output_format, quality)) for quality in (10, 50, 95)]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] > 2 * sizes[0]
+
+
+def test_encoding_does_not_modify_the_pixels():
+    pixels = colours()
+    expected = pixels.copy()
+    pixels.setflags(write=False)
+    for output_format in ("png", "jpeg", "webp"):
+        encode(pixels, output_format, 80)
+    np.testing.assert_array_equal(pixels, expected)
+
+
+# --- encode_photo: colours
 
 
 @pytest.mark.parametrize("profile", [None, SRGB, WIDE, b"nonsense"], ids=["none", "srgb", "wide", "broken"])
 @pytest.mark.parametrize("alpha", [False, True])
 @pytest.mark.parametrize("file_format", ["png", "webp"])
-def test_unchanged_pixels_are_those_of_the_file_bit_by_bit(profile, alpha, file_format):
-    """Whatever its profile and however transparent: converting there and back would round."""
+def test_unchanged_pixels_equal_those_of_the_file(profile, alpha, file_format):
+    """Converting to sRGB and back would round."""
     pixels = colours(bands=4 if alpha else 3)
     options = {"lossless": True, "exact": True} if file_format == "webp" else {}
     photo = decode(file_of(pixels, file_format, icc_profile=profile, **options), LIMITS)
@@ -95,7 +137,7 @@ def test_unchanged_pixels_are_those_of_the_file_bit_by_bit(profile, alpha, file_
     assert written.info.get("icc_profile") == (profile if profile != b"nonsense" else None)
 
 
-def test_the_profile_of_the_test_is_wide_and_the_photo_in_srgb_is_another():
+def test_recognises_srgb_profiles():
     assert is_srgb(SRGB)
     assert not is_srgb(WIDE)
     assert not is_srgb(b"nonsense")
@@ -104,13 +146,13 @@ def test_the_profile_of_the_test_is_wide_and_the_photo_in_srgb_is_another():
     assert decode(file_of(pixels, icc_profile=SRGB), LIMITS).original.pixels is None
 
 
-def test_a_photo_that_decoding_left_as_it_was_is_kept_once():
+def test_original_has_no_pixels_if_decoding_changed_none():
     assert decode(file_of(colours()), LIMITS).original.pixels is None
     assert decode(file_of(colours(bands=4)), LIMITS).original.pixels is not None
 
 
 @pytest.mark.parametrize("profile", [SRGB, WIDE], ids=["srgb", "wide"])
-def test_changed_pixels_look_in_the_files_colours_as_they_do_in_srgb(profile):
+def test_changed_pixels_are_converted_to_the_files_profile(profile):
     soft = np.linspace((70, 90, 80), (170, 150, 160), 40)[None].repeat(30, 0).astype(np.uint8)
     photo = decode(file_of(soft, icc_profile=profile), LIMITS)
     changed = photo.pixels.copy()
@@ -125,7 +167,7 @@ def test_changed_pixels_look_in_the_files_colours_as_they_do_in_srgb(profile):
 
 @pytest.mark.parametrize("upscale", [2, 3])
 @pytest.mark.parametrize("profile", [None, WIDE], ids=["none", "wide"])
-def test_an_enlarged_photo_keeps_its_profile_and_transparency(upscale, profile):
+def test_enlarged_photo_keeps_profile_and_transparency(upscale, profile):
     pixels = np.full((24, 32, 4), (90, 140, 110, 200), np.uint8)
     pixels[:, 16:, 3] = 255
     photo = decode(file_of(pixels, icc_profile=profile), LIMITS)
@@ -139,7 +181,7 @@ def test_an_enlarged_photo_keeps_its_profile_and_transparency(upscale, profile):
 
 
 @pytest.mark.parametrize("profile", [None, GREY], ids=["none", "grey"])
-def test_a_grey_photo_comes_back_as_grey_colours_in_srgb(profile):
+def test_grey_photo_is_written_as_grey_srgb(profile):
     grey = colours(bands=1)
     photo = decode(file_of(grey, icc_profile=profile), LIMITS)
     written = back(photo)
@@ -148,7 +190,7 @@ def test_a_grey_photo_comes_back_as_grey_colours_in_srgb(profile):
     assert (np.ptp(photo.pixels.astype(int), axis=2) <= 1).all()
 
 
-def test_a_cmyk_photo_comes_back_in_srgb():
+def test_cmyk_photo_is_written_in_srgb():
     image = Image.fromarray(colours(64, 48)).convert("CMYK")
     photo = decode(file_of(image, "jpeg", quality=95), LIMITS)
     written = back(photo)
@@ -157,7 +199,7 @@ def test_a_cmyk_photo_comes_back_in_srgb():
     np.testing.assert_array_equal(np.asarray(written), photo.pixels)
 
 
-def test_sixteen_bits_and_palettes_come_back_as_they_were_seen():
+def test_16_bit_and_palette_photos_are_written_as_decoded():
     deep = Image.fromarray(colours(bands=1).astype(np.uint16) * 257)
     palette = Image.fromarray(colours()).quantize(64)
     for image in (deep, palette):
@@ -166,11 +208,11 @@ def test_sixteen_bits_and_palettes_come_back_as_they_were_seen():
     np.testing.assert_array_equal(decode(file_of(palette), LIMITS).pixels, np.asarray(palette.convert("RGB")))
 
 
-# --- transparency
+# --- encode_photo: transparency
 
 
 @pytest.mark.parametrize("output_format", ["png", "webp"])
-def test_transparency_survives(output_format):
+def test_keeps_transparency(output_format):
     pixels = colours(bands=4)
     photo = decode(file_of(pixels), LIMITS)
     written = back(photo, output_format=output_format)
@@ -178,7 +220,7 @@ def test_transparency_survives(output_format):
     np.testing.assert_array_equal(np.asarray(written)[..., 3], pixels[..., 3])
 
 
-def test_a_palettes_transparency_survives():
+def test_keeps_transparency_of_a_palette():
     palette = Image.fromarray(colours()).quantize(16)
     photo = decode(file_of(palette, transparency=3), LIMITS)
     np.testing.assert_array_equal(np.asarray(back(photo))[..., 3], np.where(np.asarray(palette) == 3, 0, 255))
@@ -186,8 +228,8 @@ def test_a_palettes_transparency_survives():
 
 @settings(max_examples=30)
 @given(alpha=st.integers(16, 254), colour=st.tuples(*[st.integers(0, 255)] * 3), change=st.integers(-60, 60))
-def test_a_change_is_seen_through_the_transparency_as_it_was_made(alpha, colour, change):
-    """Laid over white, what was written is what was composed, as far as so thin a colour can be."""
+def test_change_looks_the_same_over_white_after_encoding(alpha, colour, change):
+    """Up to the rounding of colours at low alpha."""
     pixels = np.full((4, 5, 4), (*colour, alpha), np.uint8)
     photo = decode(file_of(pixels), LIMITS)
     wanted = (photo.pixels[:2].astype(int) + change).clip(255 - alpha, 255)
@@ -200,7 +242,7 @@ def test_a_change_is_seen_through_the_transparency_as_it_was_made(alpha, colour,
     assert (written[..., 3] == alpha).all()
 
 
-def test_jpeg_shows_what_is_transparent_over_white():
+def test_jpeg_composites_transparency_over_white():
     pixels = np.zeros((32, 32, 4), np.uint8)
     pixels[:, 16:] = (200, 30, 40, 255)
     written = back(decode(file_of(pixels), LIMITS), output_format="jpeg")
@@ -211,18 +253,18 @@ def test_jpeg_shows_what_is_transparent_over_white():
 
 @pytest.mark.parametrize("profile", [SRGB, WIDE], ids=["srgb", "wide"])
 @pytest.mark.parametrize("output_format", ["jpeg", "webp", "png"])
-def test_a_profile_survives_in_every_format(profile, output_format):
+def test_keeps_the_profile_in_every_format(profile, output_format):
     photo = decode(file_of(np.full((16, 16, 3), (90, 140, 110), np.uint8), icc_profile=profile), LIMITS)
     written = back(photo, output_format=output_format)
     assert written.info["icc_profile"] == profile
     np.testing.assert_allclose(np.asarray(written)[4:12, 4:12].mean((0, 1)), (90, 140, 110), atol=3)
 
 
-# --- EXIF
+# --- encode_photo: EXIF
 
 
 def exif_block(orientation=6):
-    """Who made it and when, the orientation, where, and a thumbnail."""
+    """An EXIF block with maker, date, orientation, location and a thumbnail."""
     exif = Image.Exif()
     exif[ExifTags.Base.Make] = "Maker"
     exif[ExifTags.Base.DateTime] = "2020:01:02 03:04:05"
@@ -233,7 +275,7 @@ def exif_block(orientation=6):
 
 
 def with_thumbnail(block, thumbnail):
-    """An EXIF block whose second directory is that of a thumbnail, as cameras write it."""
+    """Append a second directory with a thumbnail, as cameras write it."""
     tiff = bytearray(block.removeprefix(b"Exif\0\0"))
     order = ">" if tiff[:2] == b"MM" else "<"
     first = struct.unpack_from(order + "I", tiff, 4)[0]
@@ -249,9 +291,7 @@ def with_thumbnail(block, thumbnail):
 @pytest.mark.parametrize("output_format", ["jpeg", "png", "webp"])
 @pytest.mark.parametrize("input_format", ["jpeg", "png", "webp"])
 @pytest.mark.parametrize("keep_gps", [False, True])
-def test_exif_survives_without_orientation_thumbnail_and_unasked_the_place(
-    input_format, output_format, keep_gps
-):
+def test_keeps_exif_without_orientation_thumbnail_and_location(input_format, output_format, keep_gps):
     block = exif_block()
     source = Image.open(io.BytesIO(file_of(colours(40, 24), input_format, exif=block))).getexif()
     assert source.get_ifd(ExifTags.IFD.IFD1)
@@ -272,7 +312,7 @@ def test_exif_survives_without_orientation_thumbnail_and_unasked_the_place(
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_all_orientations_of_a_photo_are_written_as_the_same_upright_one(orientation):
+def test_writes_every_orientation_upright(orientation):
     upright = Image.fromarray(colours())
     lying = {
         1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
@@ -298,14 +338,14 @@ def test_all_orientations_of_a_photo_are_written_as_the_same_upright_one(orienta
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_broken_exif_costs_at_most_itself(block, output_format):
+def test_broken_exif_does_not_fail_encoding(block, output_format):
     pixels = colours()
     original = Original(exif=block)
     data = encode_photo(pixels, pixels, original, output_format, 95, keep_gps=False)
     assert Image.open(io.BytesIO(data)).size == (40, 30)
 
 
-def test_exif_too_long_for_jpeg_loses_the_makers_notes_first():
+def test_drops_maker_notes_of_exif_too_long_for_jpeg():
     exif = Image.Exif()
     exif[ExifTags.Base.Make] = "Maker"
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] = bytes(70_000)
@@ -317,7 +357,7 @@ def test_exif_too_long_for_jpeg_loses_the_makers_notes_first():
     assert "exif" not in back(photo, output_format="jpeg").info
 
 
-def test_the_same_photo_is_always_the_same_file():
+def test_encoding_a_photo_is_deterministic():
     photo = decode(file_of(colours(bands=4), exif=exif_block(), icc_profile=WIDE), LIMITS)
     for output_format in ("png", "jpeg", "webp"):
         files = {
@@ -326,7 +366,7 @@ def test_the_same_photo_is_always_the_same_file():
         assert len(files) == 1
 
 
-def test_quality_decides_the_size_of_jpeg_and_webp_alone():
+def test_quality_changes_jpeg_and_webp_but_not_png():
     pixels = colours(200, 150)
     for output_format, smaller in (("jpeg", True), ("webp", True), ("png", False)):
         low, high = (encode_photo(pixels, pixels, Original(), output_format, q, False) for q in (30, 95))

@@ -1,4 +1,4 @@
-"""Colour profiles (ICC) are honoured where they work; where they do not, that is a warning and no failure."""
+"""ICC profiles are applied; unusable ones are a warning, not an error."""
 
 import io
 import struct
@@ -29,7 +29,7 @@ def gamma_curve(gamma: float) -> bytes:
 
 
 def profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
-    """A display profile, as ICC.1:2001-04 has it: 128 bytes of header, the table of tags, the tags."""
+    """A display profile by ICC.1:2001-04: 128 bytes of header, the table of tags, the tags."""
     description = b"desc\0\0\0\0" + struct.pack(">I", 5) + b"test\0" + bytes(79)
     tags = {b"desc": description, b"cprt": b"text\0\0\0\0none\0\0\0\0", b"wtpt": xyz(D50), **tags}
     table, data = struct.pack(">I", len(tags)), b""
@@ -86,7 +86,7 @@ COLOURS = np.random.default_rng(5).integers(90, 170, (8, 8, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP", "TIFF"])
-def test_wide_gamut_becomes_srgb(file_format):
+def test_converts_wide_gamut_to_srgb(file_format):
     options = {"lossless": True} if file_format == "WEBP" else {}
     photo = read(saved(Image.fromarray(COLOURS), file_format, icc_profile=ADOBE, **options))
     linear = (COLOURS / 255) ** (563 / 256) @ (np.linalg.inv(SRGB) @ ADOBE_RGB).T
@@ -96,14 +96,14 @@ def test_wide_gamut_becomes_srgb(file_format):
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "AVIF"])
-def test_wide_gamut_of_lossy_files_becomes_srgb(file_format):
+def test_converts_wide_gamut_of_lossy_files_to_srgb(file_format):
     image = Image.new("RGB", (16, 16), (60, 200, 60))
     with_profile = read(saved(image, file_format, quality=100, icc_profile=ADOBE)).pixels[8, 8]
     without = read(saved(image, file_format, quality=100)).pixels[8, 8]
     assert without[0] - with_profile[0].astype(int) > 40, "Adobe's green is greener than sRGB's"
 
 
-def test_srgb_stays_as_it_is():
+def test_srgb_profile_changes_nothing():
     photo = read(saved(Image.fromarray(COLOURS), "PNG", icc_profile=STANDARD))
     assert np.abs(photo.pixels.astype(int) - COLOURS).max() <= 1
     assert photo.warnings == ()
@@ -122,13 +122,13 @@ EXPECTED_RAMP = srgb_encoded((RAMP / 255) ** 1.8)
     ],
     ids=["8 bit", "16 bit", "with alpha"],
 )
-def test_grey_profiles_work_for_all_grey_pictures(image):
+def test_applies_grey_profiles_to_all_grey_modes(image):
     photo = read(saved(image, "PNG", icc_profile=GREY))
     assert np.abs(photo.pixels[..., 0] - EXPECTED_RAMP).max() < 3
     assert photo.warnings == ()
 
 
-def test_the_profile_changes_colours_and_not_transparency():
+def test_profile_does_not_change_transparency():
     alpha = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 4)
     image = Image.fromarray(COLOURS)
     plain = read(saved(image, "PNG", icc_profile=ADOBE)).pixels
@@ -153,7 +153,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("icc_profile", BROKEN.values(), ids=BROKEN)
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP"])
-def test_a_profile_that_does_not_work_is_a_warning(icc_profile, file_format):
+def test_unusable_profile_is_a_warning(icc_profile, file_format):
     image = Image.fromarray(COLOURS)
     photo = read(saved(image, file_format, icc_profile=icc_profile))
     assert (photo.pixels == read(saved(image, file_format)).pixels).all()
@@ -161,7 +161,7 @@ def test_a_profile_that_does_not_work_is_a_warning(icc_profile, file_format):
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_a_colour_profile_of_another_space_is_a_warning(mode):
+def test_profile_of_another_colour_space_is_a_warning(mode):
     photo = read(saved(Image.new(mode, (16, 16)), "JPEG", icc_profile=ADOBE))
     assert [warning.partition(":")[0] for warning in photo.warnings] == ["icc"]
 
@@ -171,7 +171,7 @@ def test_a_colour_profile_of_another_space_is_a_warning(mode):
     st.lists(st.tuples(st.integers(0, 700), st.integers(0, 255)), min_size=1, max_size=8),
 )
 @settings(deadline=None, max_examples=150)
-def test_no_profile_makes_a_photo_unreadable(icc_profile, changes):
+def test_any_profile_leaves_the_photo_readable(icc_profile, changes):
     data = bytearray(icc_profile)
     for place, value in changes:
         data[place % len(data)] = value
