@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 from gateway.settings import CacheSettings, LimitSettings, Settings
 
 pytestmark = pytest.mark.anyio
