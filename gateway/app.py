@@ -13,7 +13,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.routing import Route
 
 from gateway import __version__
-from gateway.api.openapi.document import INFO, documented
+from gateway.api.openapi.document import INFO, document_app
 from gateway.api.openapi.operations import error_responses
 from gateway.api.routes import batch, docs, enhance, health, metrics, models, page, preprocess
 from gateway.errors import MissingKey, RateExceeded, RevokedKey
@@ -32,7 +32,7 @@ from gpen_common.tracing import TracingMiddleware, create_tracing
 
 _DESCRIPTION = """
 One call makes a blurry portrait sharp: the gateway standardises the photo (upright sRGB, one geometry, even
-light), tells GPEN what it did so that nothing is done twice, and returns the enhanced picture.
+light), adjusts GPEN's parameters to what it did, and returns the enhanced picture.
 """
 
 
@@ -42,11 +42,11 @@ def create_app(
     finder: FaceFinder | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> FastAPI:
-    """The gateway's app. settings: read from the environment where None.
+    """Return the gateway's app. settings: read from the environment where None.
 
-    finder, transport: a face finder and a way to the backend in place of those that the settings would make.
-    Raises KeysUnusable where there is to be a keys file and is none, and TracingUnavailable where traces are
-    asked for and the extra `otel` is not installed.
+    finder, transport: used instead of those that the settings describe.
+    Raises KeysUnusable for a missing or invalid keys file, and TracingUnavailable where traces are configured
+    but the extra `otel` is not installed.
     """
     chosen = settings or Settings()
     access = chosen.access
@@ -64,20 +64,20 @@ def create_app(
         version=__version__,
         description=_DESCRIPTION,
         lifespan=lifespan,
-        # Those of `routes.docs` need nothing from elsewhere.
+        # `routes.docs` serves them from local files.
         docs_url=None,
         redoc_url=None,
-        # A redirect would be an answer that is neither a success nor a problem document.
+        # A redirect is neither a success nor a problem document.
         redirect_slashes=False,
     )
     app.state.draining = Draining()
-    # Routes are tried in their order, and most requests want the first.
+    # Routes are tried in order: the most frequent first.
     for routes in (enhance, preprocess, batch, models, metrics):
-        app.include_router(routes.router, **(_keyed() if keyring else {}))
+        app.include_router(routes.router, **(_require_key() if keyring else {}))
     app.include_router(health.router)
     page.mount(app)
     docs.mount(app)
-    documented(app, image_url=chosen.fetch.image_url == "on")
+    document_app(app, image_url=chosen.fetch.image_url == "on")
     install_problem_handlers(app)
     app.add_middleware(OnlyProblems)
     if keyring or access.rate or access.concurrency:
@@ -105,14 +105,14 @@ def create_app(
 
 
 def _paths() -> frozenset[str]:
-    """The paths that metrics tell apart: all but the documentation's."""
+    """Return the paths that are labels of metrics: all but the documentation's."""
     routers = (routes.router for routes in (health, enhance, preprocess, batch, models, metrics))
     return frozenset(route.path for router in routers for route in router.routes if isinstance(route, Route))
 
 
-def _keyed() -> dict[str, Any]:
-    """What `include_router` needs so that the documentation asks for a key; `Access` is what checks it."""
-    bearer = HTTPBearer(auto_error=False, description="An API key of `gpen-gateway keys make`.")
+def _require_key() -> dict[str, Any]:
+    """Return arguments of `include_router` that document the API key. `Access` checks it."""
+    bearer = HTTPBearer(auto_error=False, description="An API key made by `gpen-gateway keys make`.")
     header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key.")
     return {
         "dependencies": [Security(bearer), Security(header)],

@@ -31,12 +31,9 @@ GatewayError                     status  type
     └── NotReady                 503     not-ready
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar
-
-from gpen_client import errors as client
 
 
 class GatewayError(Exception):
@@ -44,13 +41,20 @@ class GatewayError(Exception):
 
     The base of all errors that have an HTTP response. `str(error)` is the problem's `detail`: what is wrong
     and what to do. status, type, title: as in RFC 9457. retry_after: seconds, sent as `Retry-After` where it
-    is known. headers: further response headers."""
+    is known. headers: further response headers. text: the detail where no other is given.
+    """
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Unexpected error in the gateway"
+    text: ClassVar[str] = (
+        "an unexpected error in the gateway, not in your picture; report the request id to its operator"
+    )
     retry_after: float | None = None
     headers: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail or self.text)
 
 
 class MalformedRequest(GatewayError):
@@ -69,6 +73,7 @@ class MissingKey(GatewayError):
     """The request has no API key, and this gateway requires one."""
 
     status, type, title = 401, "missing-key", "API key required"
+    text = "send your API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
     # Source: RFC 6750, section 3.
     headers = MappingProxyType({"WWW-Authenticate": 'Bearer realm="gpen-gateway"'})
 
@@ -77,6 +82,7 @@ class WrongKey(MissingKey):
     """The API key does not exist."""
 
     type, title = "wrong-key", "Unknown API key"
+    text = "this API key does not exist; ask the operator of the gateway for one"
     headers = MappingProxyType({"WWW-Authenticate": 'Bearer realm="gpen-gateway", error="invalid_token"'})
 
 
@@ -84,6 +90,7 @@ class RevokedKey(GatewayError):
     """The API key was revoked."""
 
     status, type, title = 403, "revoked-key", "The API key was revoked"
+    text = "this API key was revoked; ask the operator of the gateway for another"
 
 
 class CorsRefused(GatewayError):
@@ -121,12 +128,14 @@ class MissingPicture(InvalidParameters):
     """The request has no picture."""
 
     type, title = "missing-picture", "The request has no picture"
+    text = "send a picture: a multipart file named `image`, an image body, or JSON with base64 in `image`"
 
 
 class ImageUrlOff(InvalidParameters):
     """`image_url` is switched off."""
 
     type, title = "image-url-off", "Fetching by URL is off"
+    text = "this gateway does not fetch pictures; send the picture itself as `image`"
 
 
 class ImageUrlRefused(InvalidParameters):
@@ -186,7 +195,7 @@ class DeadlinePassed(GatewayError):
 class TryLater(GatewayError):
     """A temporary failure. retry_after: seconds to wait; 1 by default."""
 
-    def __init__(self, detail: str, retry_after: float | None = None) -> None:
+    def __init__(self, detail: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(detail)
         self.retry_after = 1.0 if retry_after is None else retry_after
 
@@ -225,20 +234,4 @@ class NotReady(TryLater):
     """The gateway is starting, shutting down, or has no ready model."""
 
     status, type, title = 503, "not-ready", "The gateway is not ready"
-
-
-@contextmanager
-def backend_errors() -> Iterator[None]:
-    """Map the errors of the backend's client to those of the gateway."""
-    try:
-        yield
-    except client.ModelNotFound as error:
-        raise UnknownModel(str(error)) from error
-    except client.BackendBusy as error:
-        raise BackendIsBusy(f"{error}; try again later", error.retry_after) from error
-    except client.BackendUnavailable as error:
-        raise BackendAway(f"{error}; try again later", error.retry_after) from error
-    except client.BackendTimeout as error:
-        raise DeadlinePassed(f"{error}; send a smaller picture, or allow more with `timeout_s`") from error
-    except client.BackendError as error:
-        raise BackendBroken(f"{error}; see the backend's log") from error
+    text = "the server is shutting down; send new requests to another one"

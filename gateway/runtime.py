@@ -30,7 +30,8 @@ class Gateway:
     """What requests share.
 
     backend: `embedded`, or the backend's URL. embedded: the transport to a backend in this process, where
-    there is one. fetcher: None where `image_url` is off."""
+    there is one. fetcher: None where `image_url` is off.
+    """
 
     settings: Settings
     threads: Threads
@@ -58,7 +59,8 @@ async def run_gateway(
     """Run a gateway until the block ends.
 
     finder, transport, metrics: used instead of those that `settings` describe. tracing: closed with the
-    gateway. Raises FinderUnavailable where the configured face finder cannot run."""
+    gateway. Raises FinderUnavailable where the configured face finder cannot run.
+    """
     keep_large_buffers()
     metrics = metrics or Metrics()
     async with AsyncExitStack() as stack:

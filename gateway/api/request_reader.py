@@ -53,22 +53,26 @@ async def read_request(
     )
 
 
+def slow_upload(timeout_s: float) -> SlowUpload:
+    """Return the error for an upload that took longer than `timeout_s`."""
+    return SlowUpload(
+        f"the body did not arrive within {timeout_s:g} seconds; send a smaller one, or use another connection"
+    )
+
+
 async def _receive(request: Request, timeout_s: float) -> Upload:
     try:
         async with asyncio.timeout(timeout_s):
             return await read_upload(request)
     except TimeoutError as error:
-        raise SlowUpload(
-            f"the body did not arrive within {timeout_s:g} seconds; send a smaller picture, or use a faster "
-            "connection"
-        ) from error
+        raise slow_upload(timeout_s) from error
     except ClientDisconnect as error:
         raise CallerLeft("the client disconnected before the upload was complete") from error
 
 
 async def _fetch(request: Request, gateway: Gateway, url: str, deadline: float) -> bytes:
     if gateway.fetcher is None:
-        raise ImageUrlOff("this gateway does not fetch pictures; send the picture itself as `image`")
+        raise ImageUrlOff
     limit = gateway.settings.limits.max_body_bytes
     caller = caller_of(request.scope)
     if caller and caller.max_body_bytes:

@@ -56,14 +56,12 @@ async def read_upload(request: Request) -> Upload:
     elif content_type == "application/json" or content_type.endswith("+json"):
         # Parsing and decoding a large body takes a tenth of a second: off the event loop, and on another
         # thread than pixels, because the upload's timeout is running.
-        upload = await asyncio.to_thread(_from_json, await _read_body(request), query)
+        upload = await asyncio.to_thread(parse_json, await _read_body(request), query)
     else:
         upload = Upload(await _read_body(request), query)
     upload = _take_url(upload)
     if not upload.data and upload.image_url is None:
-        raise MissingPicture(
-            "send a picture: a multipart file named `image`, an image body, or JSON with base64 in `image`"
-        )
+        raise MissingPicture
     return upload
 
 
@@ -136,7 +134,8 @@ async def _from_form(form: FormData, query: dict[str, Any]) -> Upload:
     return Upload(data, {**query, **fields})
 
 
-def _from_json(body: bytes, query: dict[str, Any]) -> Upload:
+def parse_json(body: bytes, query: dict[str, Any]) -> Upload:
+    """Parse a JSON body with base64 in `image`. Raises MalformedRequest."""
     try:
         fields = from_json(body)
     except ValueError as error:

@@ -31,7 +31,8 @@ class BatchResponse(Response):
 
     An outcome that waits to be sent blocks the task that made it, so a slow client holds at most
     `concurrency` results in memory, and no worker. held: released when the response ends, however it ends.
-    stall_s: seconds that the client may read nothing."""
+    stall_s: seconds that the client may read nothing.
+    """
 
     def __init__(
         self,

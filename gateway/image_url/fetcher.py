@@ -67,37 +67,16 @@ class ImageFetcher:
         self._resolver.close()
 
     async def _follow(self, url: str, max_bytes: int) -> bytes:
-        current = self._check(url)
+        current = check_url(url, self._settings)
         for _ in range(_MAX_REDIRECTS + 1):
             result = await self._get(current, max_bytes)
             if isinstance(result, bytes):
                 return result
-            target = self._check(_join(current, result))
+            target = check_url(_join(current, result), self._settings)
             if current.scheme == "https" and target.scheme != "https":
                 raise ImageUrlRefused("`image_url` redirects from https to http; send the final URL instead")
             current = target
         raise ImageUrlUnreachable(f"`image_url` redirects more than {_MAX_REDIRECTS} times")
-
-    def _check(self, url: str) -> httpx.URL:
-        """Parse `url` and check everything but its addresses, which are checked when connecting."""
-        settings = self._settings
-        try:
-            parsed = httpx.URL(url)
-        except httpx.InvalidURL as error:
-            raise ImageUrlRefused(f"`image_url` is not a valid URL: {error}") from error
-        schemes = ("https", "http") if settings.image_url_http == "on" else ("https",)
-        if parsed.scheme not in schemes:
-            raise ImageUrlRefused(f"`image_url` must start with {' or '.join(f'{s}://' for s in schemes)}")
-        if parsed.userinfo:
-            raise ImageUrlRefused("`image_url` must not contain a user name or password")
-        if not parsed.host:
-            raise ImageUrlRefused("`image_url` has no host")
-        port = parsed.port or _PORTS[parsed.scheme]
-        if port not in settings.image_url_ports:
-            raise ImageUrlRefused(f"port {port} is not allowed in `image_url`")
-        if settings.image_url_hosts and not _is_listed(parsed.host, settings.image_url_hosts):
-            raise ImageUrlRefused("the host of `image_url` is not on this gateway's list of allowed hosts")
-        return parsed
 
     async def _get(self, url: httpx.URL, max_bytes: int) -> bytes | str:
         """Send one request. Returns the body, or the location of a redirect."""
@@ -121,10 +100,39 @@ class ImageFetcher:
                 if response.status in _REDIRECTS and "location" in received:
                     return received["location"]
                 if response.status != 200:
-                    raise ImageUrlUnreachable(f"`image_url` returned status {response.status}")
+                    raise unexpected_status(response.status)
                 if received.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
                     raise ImageUrlUnreachable("`image_url` sent a compressed response; that is not supported")
                 return await _read_body(response, received, max_bytes)
+
+
+def check_url(url: str, settings: FetchSettings) -> httpx.URL:
+    """Parse `url` and check everything but its addresses, which are checked when connecting.
+
+    Raises ImageUrlRefused.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ImageUrlRefused(f"`image_url` is not a valid URL: {error}") from error
+    schemes = ("https", "http") if settings.image_url_http == "on" else ("https",)
+    if parsed.scheme not in schemes:
+        raise ImageUrlRefused(f"`image_url` must start with {' or '.join(f'{s}://' for s in schemes)}")
+    if parsed.userinfo:
+        raise ImageUrlRefused("`image_url` must not contain a user name or password")
+    if not parsed.host:
+        raise ImageUrlRefused("`image_url` has no host")
+    port = parsed.port or _PORTS[parsed.scheme]
+    if port not in settings.image_url_ports:
+        raise ImageUrlRefused(f"port {port} is not allowed in `image_url`")
+    if settings.image_url_hosts and not _is_listed(parsed.host, settings.image_url_hosts):
+        raise ImageUrlRefused("the host of `image_url` is not on this gateway's list of allowed hosts")
+    return parsed
+
+
+def unexpected_status(status: int) -> ImageUrlUnreachable:
+    """Return the error for a response with another status than 200."""
+    return ImageUrlUnreachable(f"`image_url` returned status {status}")
 
 
 async def _read_body(response: httpcore.Response, headers: httpx.Headers, max_bytes: int) -> bytes:

@@ -21,7 +21,8 @@ class EnhancedPhoto:
     """An enhanced photo.
 
     pixels: (H, W, 3) uint8 RGB, the photo's size times the upscale. windows: the restored ones, best face
-    first. rules: linked parameters of each window. restored: the backend's answers."""
+    first. rules: linked parameters of each window. restored: the backend's answers.
+    """
 
     pixels: Pixels
     windows: tuple[FaceWindow, ...]

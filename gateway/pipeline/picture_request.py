@@ -26,7 +26,8 @@ class PictureRequest(Generic[Params]):
     the clock, started when the upload was complete. accepted: the encoding that the Accept header prefers.
     in_batch: a file of a batch; the batch holds the place in the queue, and the file's time starts when a
     worker is free. work: tasks begun for this request, which may outlive it. model, key: set on the road, see
-    `gateway.api.handler`. deadline: on time.monotonic's clock."""
+    `gateway.api.handler`. deadline: on time.monotonic's clock.
+    """
 
     picture: Picture
     params: Params
@@ -61,10 +62,7 @@ class PictureRequest(Generic[Params]):
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise DeadlinePassed(
-                f"the request took longer than {self.timeout_s:g} seconds; send a smaller picture, or allow "
-                "more with `timeout_s` (the server's limit is GATEWAY_TIMEOUT_S)"
-            ) from error
+            raise deadline_passed(self.timeout_s) from error
 
     @asynccontextmanager
     async def worker(self, admission: Admission) -> AsyncIterator[float]:
@@ -79,3 +77,11 @@ class PictureRequest(Generic[Params]):
                 await held.enter_async_context(admission.worker())
             async with self.until_deadline() as deadline:
                 yield deadline
+
+
+def deadline_passed(timeout_s: float) -> DeadlinePassed:
+    """Return the error for a request that took longer than `timeout_s`."""
+    return DeadlinePassed(
+        f"the request took longer than {timeout_s:g} seconds; send a smaller picture, or allow more with "
+        "`timeout_s` (the server's limit is GATEWAY_TIMEOUT_S)"
+    )

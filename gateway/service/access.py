@@ -76,14 +76,14 @@ class Access:
             return Caller(f"address:{_client(scope)}", settings.rate, settings.concurrency)
         key = _key(Headers(scope=scope))
         if key is None:
-            raise MissingKey("send your API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
+            raise MissingKey
         record = await self._keyring.find(key)
         if record is None:
-            raise WrongKey("this API key does not exist; ask the operator of the gateway for one")
+            raise WrongKey
         # The log shows the id, which is no secret.
         scope.setdefault("state", {})["key_id"] = record.id
         if record.revoked is not None:
-            raise RevokedKey("this API key was revoked; ask the operator of the gateway for another")
+            raise RevokedKey
         return Caller(
             f"key:{record.id}",
             record.rate or settings.rate,
@@ -98,10 +98,7 @@ class Access:
         Raises TooManyAtOnce.
         """
         if caller.concurrency is not None and self._in_flight[caller.name] >= caller.concurrency:
-            raise TooManyAtOnce(
-                f"{caller.concurrency} of your requests are in progress, the limit; wait for one to end",
-                _RETRY_AFTER_S,
-            )
+            raise too_many_at_once(caller.concurrency)
         self._in_flight[caller.name] += 1
         try:
             yield
@@ -126,13 +123,7 @@ class Access:
             return None
         quota = await self._rates.take(caller.name, caller.rate)
         if quota.exceeded:
-            error = RateExceeded(
-                f"the limit is {quota.limit} requests in {quota.window_s} seconds; "
-                f"try again in {quota.reset_s} s",
-                quota.reset_s,
-            )
-            error.headers = quota.headers
-            raise error
+            raise rate_exceeded(quota)
         return quota
 
 
@@ -140,6 +131,23 @@ def caller_of(scope: Scope) -> Caller | None:
     """Return the client of the request in `scope`; None where it was not identified."""
     caller: Caller | None = scope.get("state", {}).get("caller")
     return caller
+
+
+def rate_exceeded(quota: Quota) -> RateExceeded:
+    """Return the error for a client whose rate is used up."""
+    error = RateExceeded(
+        f"the limit is {quota.limit} requests in {quota.window_s} seconds; try again in {quota.reset_s} s",
+        quota.reset_s,
+    )
+    error.headers = quota.headers
+    return error
+
+
+def too_many_at_once(limit: int) -> TooManyAtOnce:
+    """Return the error for a client that has `limit` requests in progress."""
+    return TooManyAtOnce(
+        f"{limit} of your requests are in progress, the limit; wait for one to end", _RETRY_AFTER_S
+    )
 
 
 def work_of(scope: Scope) -> "list[asyncio.Task[Any]]":

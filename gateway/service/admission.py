@@ -50,7 +50,7 @@ class Admission:
     def place(self) -> Iterator[None]:
         """Hold a place among the requests that wait or are worked on. Raises QueueFull."""
         if self.taken >= self.limit:
-            raise QueueFull(f"{self.taken} requests are waiting already; try again later", _RETRY_AFTER_S)
+            raise queue_full(self.taken)
         self.taken += 1
         try:
             yield
@@ -71,3 +71,8 @@ class Admission:
         finally:
             self.busy -= 1
             self._free.release()
+
+
+def queue_full(waiting: int) -> QueueFull:
+    """Return the error for a queue in which `waiting` requests wait or are worked on."""
+    return QueueFull(f"{waiting} requests are waiting already; try again later", _RETRY_AFTER_S)

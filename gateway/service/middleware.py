@@ -97,7 +97,7 @@ class BodyLimit:
             return
         limit = self.by_path.get(scope["path"], self.max_bytes)
         declared = Headers(scope=scope).get("content-length", "")
-        too_large = TooLarge(f"the body is larger than {limit:,} bytes, the limit; send a smaller one")
+        too_large = body_too_large(limit)
         received = 0
 
         async def receive_limited() -> Message:
@@ -111,6 +111,11 @@ class BodyLimit:
             return message
 
         await self.app(scope, receive_limited, send)
+
+
+def body_too_large(limit: int) -> TooLarge:
+    """Return the error for a body of more than `limit` bytes."""
+    return TooLarge(f"the body is larger than the limit of {limit:,} bytes; send a smaller one")
 
 
 def request_id(scope: Scope) -> str:

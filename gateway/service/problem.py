@@ -71,7 +71,7 @@ class OnlyProblems:
             if started:
                 raise
             logger.exception("internal-error: a defect of the gateway")
-            await problem_response(Request(scope), defect())(scope, receive, send)
+            await problem_response(Request(scope), GatewayError())(scope, receive, send)
 
 
 def problem_response(request: Request, error: GatewayError) -> Response:
@@ -93,13 +93,6 @@ def problem_of(error: GatewayError, own_id: str) -> Problem:
         detail=str(error),
         request_id=own_id,
         errors=wrong,
-    )
-
-
-def defect() -> GatewayError:
-    """Return the error that stands for an unexpected exception in the gateway."""
-    return GatewayError(
-        "an unexpected error in the gateway, not in your picture; report the request id to its operator"
     )
 
 
@@ -162,4 +155,4 @@ def _of_status(request: Request, status: int, detail: str, headers: Mapping[str,
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     """Answer an exception of a middleware; the server logs its traceback."""
-    return problem_response(request, defect())
+    return problem_response(request, GatewayError())

@@ -60,7 +60,7 @@ def standardise(photo: Photo, params: PreprocessParams, finder: FaceFinder, timi
     """Make the portrait of `photo`. Raises NoFace and HeadTurned if `params` reject such photos."""
     with timings.stage("find_faces"):
         found = finder.find(photo.pixels)
-    face = _choose_face(found, params, finder.name)
+    face = choose_face(found, params, finder.name)
     with timings.stage("frame"):
         framed = _frame(photo, face, params.framing)
     # The main face always counts, even if it is larger than the window.
@@ -104,7 +104,11 @@ class _FramedPhoto:
     warnings: tuple[str, ...] = ()
 
 
-def _choose_face(found: list[Face], params: PreprocessParams, finder: str) -> Face | None:
+def choose_face(found: list[Face], params: PreprocessParams, finder: str) -> Face | None:
+    """Return the face to centre on, the best of `found`. finder: its name, for messages.
+
+    Raises NoFace and HeadTurned by the policies in `params`.
+    """
     if not found:
         if params.no_face == "reject":
             raise NoFace(

@@ -2,7 +2,8 @@
 
 import time
 
-from gateway.errors import DeadlinePassed, backend_errors
+from gateway.errors import DeadlinePassed
+from gateway.upstream.client_errors import map_client_errors
 from gpen_client.client import GpenClient
 from gpen_common.types import ModelInfo, Pixels, Points, Restored, RestoreParams
 
@@ -30,7 +31,7 @@ class Backend:
         left -= min(_MARGIN_S, left / 10)
         if left <= 0:
             raise DeadlinePassed("the deadline passed before the backend was called; raise GATEWAY_TIMEOUT_S")
-        with backend_errors():
+        with map_client_errors():
             return await self._client.restore(
                 pixels,
                 landmarks,

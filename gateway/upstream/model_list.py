@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from gateway.errors import GatewayError, backend_errors
+from gateway.errors import GatewayError
+from gateway.upstream.client_errors import map_client_errors
 from gpen_client.client import GpenClient
 from gpen_common.types import ModelInfo
 
@@ -39,7 +40,7 @@ class ModelList:
         """Return models that are at most seconds old. Raises any backend error, for instance BackendAway."""
         if self._cached is not None and time.monotonic() < self._fresh_until:
             return self._cached
-        with backend_errors():
+        with map_client_errors():
             # Shielded: a caller that is cancelled must not cancel the refresh for the others.
             return await asyncio.shield(self._start_refresh())
 

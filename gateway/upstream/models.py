@@ -29,42 +29,47 @@ class Models:
 
     async def default(self) -> ModelInfo | None:
         """Return the default model for restoration: the configured one, else the backend's own default."""
-        return self._pick_default(await self.available())
+        return _pick_default(await self.available(), self._default)
 
     async def choose(self, asked: ModelName | None, task: Task = "restore") -> ModelInfo:
         """Choose the model `asked`, or without one the model for the task.
 
         Raises UnknownModel, InvalidParameters if the model does not fit the task, and NotReady.
         """
-        models = await self._list.get()
-        if asked is None and task == "restore":
-            default = self._pick_default(models)
-            if default is None:
-                raise NotReady(
-                    "the backend has no model that this gateway supports; see its /v2/health/ready"
-                )
-            return default
-        for model in models:
-            if asked is None and model.task == task:
-                return model
-            if model.name == asked:
-                if model.task != task:
-                    raise InvalidParameters(
-                        f"{asked} is for the task {model.task}, not {task}; omit `model` to use the right one"
-                    )
-                return model
-        if asked is None:
-            raise UnknownModel(
-                f"the backend has no model for the task {task}: {CHECKPOINT_FOR[task]} is missing; {_PULL}"
-            )
-        names = ", ".join(model.name for model in models) or "none"
-        raise UnknownModel(f"the backend does not have {asked}; it has: {names}; {_PULL}")
+        return choose_model(await self._list.get(), asked, task, self._default)
 
     async def close(self) -> None:
         """Cancel any refresh in progress."""
         await self._list.close()
 
-    def _pick_default(self, models: list[ModelInfo]) -> ModelInfo | None:
-        restorers = [model for model in models if model.task == "restore"]
-        by_rank = sorted(restorers, key=lambda model: (model.name != self._default, not model.default))
-        return by_rank[0] if by_rank else None
+
+def choose_model(
+    models: list[ModelInfo], asked: ModelName | None, task: Task, default: ModelName
+) -> ModelInfo:
+    """Choose the one of `models` that a request gets, as `Models.choose`. default: the configured model."""
+    if asked is None and task == "restore":
+        restorer = _pick_default(models, default)
+        if restorer is None:
+            raise NotReady("the backend has no model that this gateway supports; see its /v2/health/ready")
+        return restorer
+    for model in models:
+        if asked is None and model.task == task:
+            return model
+        if model.name == asked:
+            if model.task != task:
+                raise InvalidParameters(
+                    f"{asked} is for the task {model.task}, not {task}; omit `model` to use the right one"
+                )
+            return model
+    if asked is None:
+        raise UnknownModel(
+            f"the backend has no model for the task {task}: {CHECKPOINT_FOR[task]} is missing; {_PULL}"
+        )
+    names = ", ".join(model.name for model in models) or "none"
+    raise UnknownModel(f"the backend does not have {asked}; it has: {names}; {_PULL}")
+
+
+def _pick_default(models: list[ModelInfo], default: ModelName) -> ModelInfo | None:
+    restorers = [model for model in models if model.task == "restore"]
+    by_rank = sorted(restorers, key=lambda model: (model.name != default, not model.default))
+    return by_rank[0] if by_rank else None

@@ -1,4 +1,4 @@
-"""The OpenAPI document as a whole: what it says of itself, and what its routes refer to."""
+"""The OpenAPI document as a whole: its metadata, and the components that routes refer to."""
 
 from typing import Any
 
@@ -15,15 +15,19 @@ INFO: dict[str, Any] = {
     "servers": [{"url": "/", "description": "The gateway that serves this document."}],
     "openapi_tags": [
         {"name": "pictures", "description": "Enhance and standardise."},
-        {"name": "models", "description": "What the backend can run."},
-        {"name": "health", "description": "Probes for whoever runs the gateway."},
+        {"name": "models", "description": "The models of the backend."},
+        {"name": "health", "description": "Probes and metrics for the operator."},
     ],
 }
-"""What the document says of itself."""
+"""Metadata of the document."""
 
-_URL = {"type": "string", "format": "uri", "description": "Where the picture is, in place of `image`: https."}
+_URL = {
+    "type": "string",
+    "format": "uri",
+    "description": "Address of the picture, instead of `image`: https.",
+}
 _HEADERS: dict[str, dict[str, Any]] = {
-    "ETag": {"description": "The same picture has the same one.", "schema": {"type": "string"}},
+    "ETag": {"description": "Identifies the result; equal for equal requests.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
     "Server-Timing": {
         "description": "Milliseconds by stage.",
@@ -31,42 +35,46 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "example": "decode;dur=9.5, find_faces;dur=12.7, backend;dur=712.4, total;dur=775.9",
     },
     "X-Cache": {
-        "description": "Whether the result was kept from before.",
+        "description": "Whether the cache had the result; `off` without a cache.",
         "schema": {"type": "string", "enum": ["hit", "miss", "off"]},
     },
     "X-Faces": {
-        "description": "How many faces were treated.",
+        "description": "Number of faces treated.",
         "schema": {"type": "integer", "minimum": 0},
     },
-    "X-GPEN-Engine": {"description": "What restored.", "schema": {"type": "string"}, "example": "torch"},
-    "X-GPEN-Model": {"description": "By which model.", "schema": {"type": "string"}},
+    "X-GPEN-Engine": {
+        "description": "The engine that restored.",
+        "schema": {"type": "string"},
+        "example": "torch",
+    },
+    "X-GPEN-Model": {"description": "The model that restored.", "schema": {"type": "string"}},
     "X-Request-ID": {
-        "description": "The caller's own where that is sane, else a new one.",
+        "description": "The client's own if it is valid, else a new one.",
         "schema": {"type": "string"},
     },
 }
 
 
-def documented(app: FastAPI, *, image_url: bool) -> None:
-    """Completes the document of `app` once it is asked for. image_url: whether it is a parameter."""
-    inferred = app.openapi
+def document_app(app: FastAPI, *, image_url: bool) -> None:
+    """Complete the document of `app`, lazily. image_url: whether it is a parameter."""
+    infer = app.openapi
 
-    def completed() -> dict[str, Any]:
+    def complete() -> dict[str, Any]:
         if app.openapi_schema is None:
-            document = inferred()
+            document = infer()
             components = document.setdefault("components", {})
             components["headers"] = _HEADERS
             _add_schemas(components.setdefault("schemas", {}))
             for path in document["paths"].values():
                 for operation in path.values() if image_url else ():
                     _offer_url(operation)
-        return inferred()
+        return infer()
 
-    app.openapi = completed  # type: ignore[method-assign] # as FastAPI's documentation has it
+    app.openapi = complete  # type: ignore[method-assign] # as FastAPI's documentation has it
 
 
 def _add_schemas(schemas: dict[str, Any]) -> None:
-    """Adds what is referred to by name alone, and an example to each answer."""
+    """Add the schemas that are referred to by name only, and an example to each answer."""
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update({**problem.pop("$defs", {}), "Problem": problem})
     for name, example in ANSWERS.items():

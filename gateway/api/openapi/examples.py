@@ -1,13 +1,11 @@
-"""Realistic examples for the OpenAPI document. A test holds each against its schema."""
+"""Examples of requests and answers for the OpenAPI document. A test checks each against its schema."""
 
 from typing import Any
 
-from gateway import errors
-from gateway.errors import GatewayError
-from gateway.service.problem import defect
+from gateway.api.openapi.problem_examples import problem_example
+from gateway.errors import UnsupportedPicture
 
-_REQUEST_ID = "2f0c1f6b9c7f4f0e8a4f3f4a5d0a7c11"
-# As much of a base64 picture as says what it is.
+# The beginning of a picture in base64.
 _JPEG_BASE64 = "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAIBAQEBAQIBAQECAgICAgQDAgICAgUEBAMEBgUGBgYFBgYG"
 _PNG_BASE64 = "iVBORw0KGgoAAAANSUhEUgAAA4AAAAOACAIAAAAMe2pCAAA="
 
@@ -62,7 +60,7 @@ _ENHANCE_REPORT: dict[str, Any] = {
             "parameter": "brightness",
             "asked": 30.0,
             "effective": 25.35,
-            "because": "CLAHE of weight 0.31 has raised the local contrast already",
+            "because": "CLAHE of weight 0.31 already raised the local contrast",
         }
     ],
     "engine": "torch",
@@ -100,7 +98,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
                 "task": "restore",
                 "size": 1024,
                 "default": False,
-                "reason": "no checkpoint; `gpen-gateway models pull gpen-bfr-1024` fetches it",
+                "reason": "gpen-bfr-1024 has no checkpoint: run `gpen-gateway models pull gpen-bfr-1024`",
             },
         ],
     },
@@ -115,7 +113,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "notices": [],
     },
 }
-"""An answer by the name of its schema."""
+"""One answer for each schema, by the schema's name."""
 
 BATCH_LINES: dict[str, dict[str, Any]] = {
     "picture": {"index": 0, "name": "anna.jpg", "status": 200, **ANSWERS["EnhanceAnswer"]},
@@ -123,59 +121,8 @@ BATCH_LINES: dict[str, dict[str, Any]] = {
         "index": 1,
         "name": "notes.txt",
         "status": 415,
-        "problem": {
-            "type": "unsupported-picture",
-            "title": "Not a picture that can be read",
-            "status": 415,
-            "detail": "these bytes are no picture; send a JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF",
-            "request_id": _REQUEST_ID,
-        },
+        "problem": problem_example(UnsupportedPicture),
     },
     "end": {"summary": {"done": 1, "failed": 1, "ms": 803}},
 }
-"""Lines of a batch's answer by what they are."""
-
-_DETAILS: dict[type[GatewayError], str] = {
-    errors.GatewayError: str(defect()),
-    errors.MalformedRequest: "`image` is not base64: Incorrect padding",
-    errors.DamagedPicture: "the picture breaks off before its end; send a whole one",
-    errors.MissingKey: "send your API key as `Authorization: Bearer KEY`, or as `X-API-Key`",
-    errors.WrongKey: "this API key is not known here; ask whoever runs the gateway for one",
-    errors.RevokedKey: "this API key was revoked; ask whoever runs the gateway for another",
-    errors.TooLarge: "the body has more than the 50,000,000 bytes that are allowed",
-    errors.TooManyPixels: "12000x9000 is more than the 64,000,000 pixels that are allowed",
-    errors.UnsupportedPicture: "these bytes are no picture; send a JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF",
-    errors.InvalidParameters: "strength: Input should be less than or equal to 100",
-    errors.MissingPicture: "send a picture: a multipart file named `image`, an image body, or JSON with "
-    "base64 in `image`",
-    errors.ImageUrlOff: "`image_url` is off here (GATEWAY_IMAGE_URL); send the picture itself as `image`",
-    errors.ImageUrlRefused: "port 22 may not be fetched from",
-    errors.ImageUrlUnreachable: "`image_url` answered 404",
-    errors.UnknownModel: "the backend has no gpen-bfr-2048; it has gpen-bfr-512",
-    errors.SlowUpload: "the body did not arrive within 60 seconds; send a smaller one",
-    errors.NoFace: "no face was found; send another photo, or allow `no_face=centre`",
-    errors.HeadTurned: "the head is turned 38°; send a frontal photo, or allow `yaw=warn`",
-    errors.RateExceeded: "you may send 60 requests in 60 seconds; try again in 12 seconds",
-    errors.TooManyAtOnce: "4 of your requests are under way, as many as may be; wait for one of them",
-    errors.QueueFull: "64 requests are waiting already; try again later",
-    errors.BackendIsBusy: "the backend's queue is full; try again later",
-    errors.BackendBroken: "the backend's picture has another size than asked; the backend's log tells more",
-    errors.BackendAway: "cannot connect to the backend; try again later",
-    errors.NotReady: "this process is stopping; send new requests elsewhere",
-    errors.DeadlinePassed: "120 seconds were not enough; send a smaller picture, or raise GATEWAY_TIMEOUT_S",
-}
-
-
-def problem_example(error: type[GatewayError]) -> dict[str, Any]:
-    """A problem document of `error`."""
-    problem: dict[str, Any] = {
-        "type": error.type,
-        "title": error.title,
-        "status": error.status,
-        "detail": _DETAILS.get(error, (error.__doc__ or "").splitlines()[0]),
-        "request_id": _REQUEST_ID,
-    }
-    if error is errors.InvalidParameters:
-        message = "Input should be less than or equal to 100"
-        problem["errors"] = [{"parameter": "strength", "message": message}]
-    return problem
+"""Lines of a batch's response, by kind."""

@@ -1,4 +1,4 @@
-"""The OpenAPI of routes, where FastAPI cannot infer it: bodies of three kinds, answers, problems."""
+"""OpenAPI of single routes, where FastAPI cannot infer it: bodies of three kinds, answers, problems."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from gateway.api.openapi import examples
+from gateway.api.openapi.problem_examples import problem_example
 from gateway.errors import (
     BackendAway,
     BackendBroken,
@@ -45,10 +46,10 @@ UPLOAD_ERRORS = (
     DeadlinePassed,
     GatewayError,
 )
-"""What can be wrong with an upload, the gateway's own defects among it."""
+"""Errors of every route that takes an upload."""
 
 BACKEND_ERRORS = (BackendIsBusy, BackendBroken, BackendAway, DeadlinePassed)
-"""What can be wrong behind the gateway."""
+"""Errors of the backend."""
 
 _PICTURE = {"type": "string", "format": "binary", "description": "A JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF."}
 _RESULT = {"type": "string", "format": "binary"}
@@ -58,7 +59,7 @@ _WITH_RESULT = (*_WITH_PORTRAIT, "ETag", "X-GPEN-Engine", "X-GPEN-Model")
 
 
 def picture_body(params: type[BaseModel]) -> dict[str, Any]:
-    """`openapi_extra` for a route that takes a picture and `params` in any of the three shapes."""
+    """Return `openapi_extra` for a route that takes a picture and `params` in any of the three forms."""
     properties = _properties(params)
     enhances = issubclass(params, EnhanceParams)
     form = examples.FORM if enhances else examples.PREPROCESS_FORM
@@ -77,12 +78,12 @@ def picture_body(params: type[BaseModel]) -> dict[str, Any]:
 
 
 def batch_body(params: type[BaseModel]) -> dict[str, Any]:
-    """`openapi_extra` for a route that takes many pictures, and `params` for them all."""
+    """Return `openapi_extra` for a route that takes many pictures, and `params` for all of them."""
     properties = _properties(params)
     files = {
         "type": "array",
         "items": {"type": "string", "format": "binary"},
-        "description": "Pictures, and ZIPs of pictures: every part with a filename, whatever its name.",
+        "description": "Pictures and ZIPs of pictures: every part with a filename, under any name.",
     }
     return {
         "parameters": _query(properties),
@@ -101,14 +102,14 @@ def batch_body(params: type[BaseModel]) -> dict[str, Any]:
 def picture_responses(
     answer: type[BaseModel], *errors: type[GatewayError], etag: bool = False
 ) -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route that returns a picture (`answer` to who accepts JSON) or one of `errors`.
+    """Return `responses` of a route that returns a picture, or `answer` in JSON, or one of `errors`.
 
-    etag: whether a caller may ask whether what it has is still the same.
+    etag: whether the route answers If-None-Match.
     """
     content: dict[str, Any] = {f"image/{name}": {"schema": _RESULT} for name in get_args(OutputFormat)}
     headers = _references("headers", _WITH_RESULT if etag else _WITH_PORTRAIT)
     same: dict[int | str, dict[str, Any]] = {
-        304: {"description": "The caller has this picture: `If-None-Match` names its ETag."}
+        304: {"description": "The client has this picture: `If-None-Match` lists its ETag."}
     }
     return {
         200: {"description": "The picture.", "content": content, "headers": headers, "model": answer},
@@ -118,7 +119,7 @@ def picture_responses(
 
 
 def error_responses(*errors: type[GatewayError]) -> dict[int | str, dict[str, Any]]:
-    """`responses` for `errors` and what is below them, which all have one schema."""
+    """Return `responses` for `errors` and their subclasses, which all have one schema."""
     by_status: dict[int | str, list[type[GatewayError]]] = defaultdict(list)
     for error in dict.fromkeys(one for top in errors for one in _family(top)):
         by_status[error.status].append(error)
@@ -126,10 +127,10 @@ def error_responses(*errors: type[GatewayError]) -> dict[int | str, dict[str, An
 
 
 def _problem_response(errors: list[type[GatewayError]]) -> dict[str, Any]:
-    told = {one.type: {"summary": one.title, "value": examples.problem_example(one)} for one in errors}
+    problems = {one.type: {"summary": one.title, "value": problem_example(one)} for one in errors}
     response = {
         "description": "; ".join(dict.fromkeys(f"{error.title} (`{error.type}`)" for error in errors)) + ".",
-        "content": {PROBLEM_JSON: {"schema": _reference("schemas", "Problem"), "examples": told}},
+        "content": {PROBLEM_JSON: {"schema": _reference("schemas", "Problem"), "examples": problems}},
     }
     if any(issubclass(error, TryLater) for error in errors):
         response["headers"] = _references("headers", ("Retry-After",))
@@ -138,7 +139,7 @@ def _problem_response(errors: list[type[GatewayError]]) -> dict[str, Any]:
 
 def _family(error: type[GatewayError]) -> Iterator[type[GatewayError]]:
     yield error
-    # All others are below it: where it is named, it stands for itself.
+    # It stands for itself only: every error is a subclass.
     if error is GatewayError:
         return
     for below in error.__subclasses__():
@@ -146,7 +147,7 @@ def _family(error: type[GatewayError]) -> Iterator[type[GatewayError]]:
 
 
 def _properties(params: type[BaseModel]) -> dict[str, Any]:
-    """The schemas of `params` by name; what may be null may simply be left out of a request."""
+    """Return the schemas of `params` by name. A parameter that may be null is described as optional."""
     properties = {}
     for name, schema in params.model_json_schema()["properties"].items():
         kept = {key: value for key, value in schema.items() if key != "title"}

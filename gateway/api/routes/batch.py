@@ -16,13 +16,14 @@ from gateway.api.handler import enhance_file
 from gateway.api.negotiation import preferred
 from gateway.api.openapi.examples import BATCH_LINES
 from gateway.api.openapi.operations import UPLOAD_ERRORS, batch_body, error_responses
+from gateway.api.request_reader import slow_upload
 from gateway.api.upload import Upload
 from gateway.batch.entries import Entry, entries_of
 from gateway.batch.lines import NDJSON, ZIP, Answer, NdjsonAnswer, Outcome, ZipAnswer
 from gateway.batch.schemas import BatchEnd, BatchFailure, BatchPicture
 from gateway.batch.spool import BatchLimits, Spooled, spool
 from gateway.batch.stream import BatchResponse
-from gateway.errors import CallerLeft, GatewayError, NotReady, SlowUpload
+from gateway.errors import CallerLeft, GatewayError, NotReady
 from gateway.params import EnhanceParams
 from gateway.pipeline.picture_request import PictureRequest
 from gateway.pipeline.result import Result
@@ -30,7 +31,7 @@ from gateway.runtime import Gateway
 from gateway.schemas.reports import EnhanceReport
 from gateway.service.access import work_of
 from gateway.service.middleware import request_id
-from gateway.service.problem import defect, problem_of
+from gateway.service.problem import problem_of
 from gateway.service.server import Draining
 from gateway.timings import Timings
 from gpen_common.threads import Threads
@@ -71,7 +72,8 @@ async def batch(request: Request) -> Response:
     """Enhance every file of a multipart body, or of a ZIP, with the same parameters.
 
     A file that cannot be enhanced fails alone: its line has the problem. The response begins when the upload
-    is complete, and results are sent in the order in which they finish."""
+    is complete, and results are sent in the order in which they finish.
+    """
     gateway: Gateway = request.app.state.gateway
     settings = gateway.settings.batch
     async with AsyncExitStack() as held:
@@ -116,7 +118,7 @@ async def _receive(
             content_type = request.headers.get("content-type", "")
             return await spool(content_type, request.stream(), folder, limits, disk)
     except TimeoutError as error:
-        raise SlowUpload(f"the body did not arrive within {timeout_s:g} seconds; send fewer files") from error
+        raise slow_upload(timeout_s) from error
     except ClientDisconnect as error:
         raise CallerLeft("the client disconnected before the upload was complete") from error
 
@@ -153,7 +155,7 @@ class _FileWork:
         except Exception:
             # One file must not fail the others.
             logger.exception("internal-error: a defect of the gateway, in file %d of a batch", entry.index)
-            return Outcome(entry, problem_of(defect(), self._request_id))
+            return Outcome(entry, problem_of(GatewayError(), self._request_id))
 
     async def _enhance(self, entry: Entry) -> Result[EnhanceReport]:
         data = await self._disk.run(entry.read)

@@ -23,7 +23,7 @@ async def ready(request: Request) -> ReadyAnswer:
     reason."""
     gateway: Gateway = request.app.state.gateway
     if request.app.state.draining.active:
-        raise NotReady("the server is shutting down; send new requests to another one")
+        raise NotReady
     breaker = gateway.client.breaker_state
     if breaker == "open":
         raise NotReady(

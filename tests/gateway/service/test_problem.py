@@ -288,7 +288,7 @@ def below(kind: type) -> set[type]:
 @pytest.mark.parametrize("kind", sorted(below(client_errors.BackendError), key=lambda kind: kind.__name__))
 def test_every_error_of_the_client_has_an_answer(kind):
     error = kind("broken", 418) if issubclass(kind, client_errors.BackendRejected) else kind("broken")
-    with pytest.raises(errors.GatewayError, match="broken") as raised, errors.backend_errors():
+    with pytest.raises(errors.GatewayError, match="broken") as raised, map_client_errors():
         raise error
     assert raised.value.status in (422, 429, 502, 503, 504)
     assert (raised.value.retry_after is not None) == (raised.value.status in (429, 503))
