@@ -84,17 +84,17 @@ class Service:
 
         def align() -> tuple[Work, Sequence[Pixels]]:
             work = Work(request.image, request.landmarks, request.params)
-            aligned = steps.aligned(work, engine.size)
+            aligned = steps.align(work, engine.size)
             return aligned, steps.network_faces(aligned)
 
         work, faces = await self.run_on_pixels(align, deadline)
         if faces:
-            work = steps.with_restored(work, await self._run_network(engine, faces, deadline))
-        return engine, await self.run_on_pixels(lambda: steps.finished(work), deadline)
+            work = steps.add_restored(work, await self._run_network(engine, faces, deadline))
+        return engine, await self.run_on_pixels(lambda: steps.finish(work), deadline)
 
     async def load_default(self) -> None:
         """Download the default model if needed, and load it. Its status reports a failure."""
-        await self.models.fetched()
+        await self.models.finish_download()
         try:
             await self._engine(self.models.default, None)
         except ModelNotReady:
