@@ -16,7 +16,7 @@ from gpen_common.types import Task
 logger = logging.getLogger(__name__)
 
 
-class UnknownModel(LookupError):
+class ModelNotServed(LookupError):
     """No model of that name is served. `str(error)` lists its models."""
 
 
@@ -44,7 +44,7 @@ class ModelStatus:
     reason: str | None
 
 
-class Models:
+class ModelRegistry:
     """The models of one server.
 
     `engine` blocks and must be called on the one thread that owns the network. `status` and `loaded` do not
@@ -80,12 +80,12 @@ class Models:
         self.download = None
 
     def loaded(self, name: str) -> Engine | None:
-        """The engine of a model, None if it is not loaded yet. Raises UnknownModel."""
+        """The engine of a model, None if it is not loaded yet. Raises ModelNotServed."""
         self._require(name)
         return self._engines.get(name)
 
     def engine(self, name: str) -> Engine:
-        """The engine of a model, loaded on first use. Blocks. Raises UnknownModel, ModelNotReady."""
+        """The engine of a model, loaded on first use. Blocks. Raises ModelNotServed, ModelNotReady."""
         self._require(name)
         if self.download is not None and name not in self._files:
             raise ModelNotReady(self.download.status)
@@ -96,7 +96,7 @@ class Models:
         return self._engines[name]
 
     def status(self, name: str) -> ModelStatus:
-        """Status of a model. A model that loads on first use counts as ready. Raises UnknownModel."""
+        """Status of a model. A model that loads on first use counts as ready. Raises ModelNotServed."""
         self._require(name)
         engine = self._engines.get(name)
         files = self._files.get(name, ())
@@ -190,7 +190,7 @@ class Models:
         if name in self.names:
             return
         cause = f" ({self._no_checkpoint(name)})" if name in KNOWN_MODELS else ""
-        raise UnknownModel(
+        raise ModelNotServed(
             f"no model {name[:80]!r} on this server{cause}; available: {', '.join(self.names)}"
         )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpen_backend.restoration.tone import Tone, match_tone
+from gpen_backend.restoration.tone import KeptTone, match_tone
 from gpen_common.types import Mode, Pixels
 
 # Mode `detail` takes this share of the network's low frequencies: all of its texture, less of its light.
@@ -49,7 +49,7 @@ def blend(
     return Blend(target, opacity, 0.0 if mode == "strong" else 1.0)
 
 
-def choose_tone(mode: Mode, skin_protect: bool) -> Tone:
+def choose_tone(mode: Mode, skin_protect: bool) -> KeptTone:
     """Choose how much of the input's tone a restored face keeps."""
     kept = 1 - _DETAIL_LOW_SHARE if mode == "detail" else 0.0
-    return Tone(light=kept, chroma=1.0 if skin_protect else kept, keep_mean=mode == "natural")
+    return KeptTone(light=kept, chroma=1.0 if skin_protect else kept, keep_mean=mode == "natural")

@@ -31,7 +31,7 @@ _LOWEST, _HIGHEST = np.float32(1), np.float32(254)
 
 
 @dataclass(frozen=True, slots=True)
-class Tone:
+class KeptTone:
     """How much of its input's low frequencies a restored face keeps.
 
     light: share of the input's L deep inside the mask, 0 (the network's L) to 1. chroma: the same for LAB a
@@ -43,7 +43,7 @@ class Tone:
     keep_mean: bool = False
 
 
-def match_tone(before: Pixels, after: Pixels, mask: Plane, tone: Tone) -> Plane:
+def match_tone(before: Pixels, after: Pixels, mask: Plane, tone: KeptTone) -> Plane:
     """Give `after` as much of the light and colour of `before` as `tone` states.
 
     before, after: (S, S, 3) uint8 RGB. mask: (S, S) float32. Returns (S, S, 3) float32 in [0, 255].
@@ -62,7 +62,7 @@ def match_tone(before: Pixels, after: Pixels, mask: Plane, tone: Tone) -> Plane:
     return np.clip(changed, np.minimum(plain, _LOWEST), np.maximum(plain, _HIGHEST))
 
 
-def _change(difference: Plane, mask: Plane, tone: Tone) -> Plane:
+def _change(difference: Plane, mask: Plane, tone: KeptTone) -> Plane:
     """The change of LAB for a restored face. difference: LAB of its input minus its own."""
     deep = _depth(mask)
     light, chroma = _share(deep, tone.light), _share(deep, tone.chroma)

@@ -3,9 +3,9 @@
 from gpen_common.download.download import DownloadResult, download, lock_file, sha256_of
 from gpen_common.download.errors import (
     DownloadError,
+    DownloadRefused,
     Interrupted,
     NoSpace,
-    Refused,
     Stopped,
     Unreachable,
     WrongFile,
@@ -16,12 +16,12 @@ from gpen_common.download.partial import Partial
 __all__ = [
     "DEFAULT_POLICY",
     "DownloadError",
+    "DownloadRefused",
     "DownloadResult",
     "Interrupted",
     "NoSpace",
     "Partial",
     "Progress",
-    "Refused",
     "RemoteFile",
     "RetryPolicy",
     "Stopped",

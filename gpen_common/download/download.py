@@ -14,9 +14,9 @@ import httpx
 
 from gpen_common.download.errors import (
     DownloadError,
+    DownloadRefused,
     Interrupted,
     NoSpace,
-    Refused,
     Stopped,
     Transient,
     Unreachable,
@@ -80,7 +80,9 @@ def download(
                 failures.append(error)
         else:
             raise (
-                _combine(failures) if failures else Refused(f"{remote.name} is not published for download")
+                _combine(failures)
+                if failures
+                else DownloadRefused(f"{remote.name} is not published for download")
             )
     if inspect is not None:
         try:

@@ -1,12 +1,12 @@
 """Errors of a download.
 
 DownloadError
-├── Unreachable   no connection to the server
-├── Interrupted   the connection broke or stalled too often, or the deadline passed
-├── Refused       the server answered with an error, or with something this package does not accept
-├── WrongFile     the content has another size or checksum, or is a web page
-├── NoSpace       the disk is full
-└── Stopped       the caller stopped the download
+├── Unreachable       no connection to the server
+├── Interrupted       the connection broke or stalled too often, or the deadline passed
+├── DownloadRefused   the server answered with an error, or with something this package does not accept
+├── WrongFile         the content has another size or checksum, or is a web page
+├── NoSpace           the disk is full
+└── Stopped           the caller stopped the download
 """
 
 
@@ -22,7 +22,7 @@ class Interrupted(DownloadError):
     """The connection broke or stalled more often than the retry policy allows, or the deadline passed."""
 
 
-class Refused(DownloadError):
+class DownloadRefused(DownloadError):
     """The server answered with an error status, a redirect that is not followed, or compressed content."""
 
 

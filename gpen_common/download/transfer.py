@@ -6,7 +6,7 @@ import shutil
 
 import httpx
 
-from gpen_common.download.errors import NoSpace, Refused, Transient, Unreachable, WrongFile
+from gpen_common.download.errors import DownloadRefused, NoSpace, Transient, Unreachable, WrongFile
 from gpen_common.download.job import DownloadJob
 from gpen_common.download.partial import Origin
 
@@ -36,7 +36,7 @@ def receive(client: httpx.Client, url: str, job: DownloadJob) -> bool:
             _require_plausible(answer, url, job)
             _write(answer, url, job)
     except (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL) as error:
-        raise Refused(f"{url} cannot be followed: {error}") from error
+        raise DownloadRefused(f"{url} cannot be followed: {error}") from error
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
         if partial.size:
             raise Transient(f"{url} became unreachable: {error or 'no answer in time'}") from error
@@ -69,11 +69,11 @@ def _require_success(answer: httpx.Response, url: str, job: DownloadJob) -> None
         after = answer.headers.get("Retry-After", "")
         raise Transient(status, min(float(after), LONGEST_PAUSE_S) if after.isdecimal() else 0)
     if answer.status_code not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
-        raise Refused(status)
+        raise DownloadRefused(status)
     if url.startswith("https:") and any(step.url.scheme != "https" for step in (*answer.history, answer)):
-        raise Refused(f"{url} redirects to an address without encryption: {answer.url}")
+        raise DownloadRefused(f"{url} redirects to an address without encryption: {answer.url}")
     if answer.headers.get("Content-Encoding", "identity") != "identity":
-        raise Refused(f"{url} sends the file compressed, which was not requested")
+        raise DownloadRefused(f"{url} sends the file compressed, which was not requested")
     if answer.headers.get("Content-Type", "").startswith("text/html"):
         raise WrongFile(f"{url} sends a web page instead of the file: perhaps this network requires a login")
 

@@ -13,10 +13,10 @@ import pytest
 
 from gpen_common.download import (
     DownloadError,
+    DownloadRefused,
     Interrupted,
     NoSpace,
     Partial,
-    Refused,
     RemoteFile,
     RetryPolicy,
     Stopped,
@@ -257,7 +257,7 @@ def test_deletes_a_file_that_fails_inspection(fetch, tmp_path):
 @pytest.mark.parametrize("number", [400, 401, 403, 404, 410, 204, 304])
 def test_does_not_retry_a_permanent_status(fetch, server, number):
     server.faults = [status(number)] * 9
-    with pytest.raises(Refused, match=str(number)):
+    with pytest.raises(DownloadRefused, match=str(number)):
         fetch()
     assert len(server.requests) == 1
 
@@ -279,14 +279,14 @@ def test_follows_a_limited_number_of_redirects(fetch, server):
     server.files["elsewhere"] = CONTENT
     assert fetch().path.read_bytes() == CONTENT
     server.faults = [status(302, Location=f"/{NAME}")] * 99
-    with pytest.raises(Refused, match="cannot be followed"):
+    with pytest.raises(DownloadRefused, match="cannot be followed"):
         fetch()
 
 
 def test_tries_the_addresses_in_order(fetch, server):
     urls = (f"{server.url}/absent", "http://127.0.0.1:1/x", f"{server.url}/{NAME}")
     assert fetch(urls=urls).url == urls[2]
-    with pytest.raises(Refused, match=r"404.*reached"):
+    with pytest.raises(DownloadRefused, match=r"404.*reached"):
         fetch(urls=urls[:2])
 
 
@@ -305,7 +305,7 @@ def test_rejects_an_invalid_address(fetch, url):
 
 def test_rejects_compressed_content(fetch, server):
     server.faults = [lambda handler, content: handler.head(200, 10, Content_Encoding="gzip")]
-    with pytest.raises(Refused, match="compressed"):
+    with pytest.raises(DownloadRefused, match="compressed"):
         fetch()
 
 
@@ -377,6 +377,6 @@ def test_lock_file_excludes_other_processes_and_stops_waiting(tmp_path):
 
 def test_error_tree_is_complete():
     """Catching DownloadError catches every error; Transient never leaves the package."""
-    kinds = [Unreachable, Interrupted, Refused, WrongFile, NoSpace, Stopped]
+    kinds = [Unreachable, Interrupted, DownloadRefused, WrongFile, NoSpace, Stopped]
     assert set(DownloadError.__subclasses__()) == set(kinds)
     assert not issubclass(Transient, DownloadError)

@@ -79,11 +79,11 @@ def test_does_not_import_torch():
     script = (
         "import sys, numpy as np\n"
         "from gpen_backend.app import create_app\n"
-        "from gpen_backend.models.registry import Models\n"
+        "from gpen_backend.models.registry import ModelRegistry\n"
         "from gpen_backend.settings import BackendSettings\n"
         "settings = BackendSettings(engine='classical')\n"
         "create_app(settings)\n"
-        "Models(settings).engine('gpen-bfr-256').restore(np.zeros((1, 256, 256, 3), np.uint8))\n"
+        "ModelRegistry(settings).engine('gpen-bfr-256').restore(np.zeros((1, 256, 256, 3), np.uint8))\n"
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
