@@ -16,7 +16,7 @@ from gpen_backend.engines import Engine
 from gpen_backend.http.body import read_body
 from gpen_backend.http.errors import ProtocolError
 from gpen_backend.http.infer_request import RestoreRequest, read_request
-from gpen_backend.models.registry import ModelNotReady, ModelStatus, ModelNotServed
+from gpen_backend.models.registry import ModelNotReady, ModelNotServed, ModelStatus
 from gpen_backend.restoration.steps import Work
 from gpen_backend.scheduling.service import Service
 from gpen_client.errors import WireError

@@ -1,8 +1,8 @@
 """Restoring one picture: align, run the network, enlarge, paste, adjust.
 
 Each step is a pure function from one `Work` to the next, so no state is shared between pictures or faces.
-The steps are separate because the network's thread runs one of them and other threads the rest; `run_steps`
-runs them all on the calling thread.
+The steps are separate because the server runs the network on one thread, in batches that requests share, and
+the other steps on other threads (scheduling/service.py). `run_steps` runs all of them on the calling thread.
 """
 
 import time
@@ -20,9 +20,6 @@ from gpen_backend.restoration.tasks import blend_by_task, prepare_for_network
 from gpen_backend.scheduling.batcher import BatchedFaces
 from gpen_common import geometry
 from gpen_common.types import Pixels, Points, RestoreParams
-
-MAX_BATCH = 4
-"""Most faces in one run of the network, which bounds the memory that a crowd takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +52,13 @@ def align(work: Work, size: int) -> Work:
 
 
 def run_network(work: Work, engine: Engine) -> Work:
-    """Restore the aligned faces in batches of their own, at most MAX_BATCH faces each. Raises EngineError."""
+    """Restore the aligned faces in one batch, on the calling thread. Raises EngineError."""
     if not work.faces:
         return work
 
     def run() -> Work:
-        faces, restored = network_faces(work), list[Pixels]()
-        for first in range(0, len(faces), MAX_BATCH):
-            restored += run_engine(engine, faces[first : first + MAX_BATCH])
-        return replace(work, restored=tuple(restored), batch_size=min(MAX_BATCH, len(work.faces)))
+        restored = run_engine(engine, network_faces(work))
+        return replace(work, restored=tuple(restored), batch_size=len(restored))
 
     return _time("network", work, run)
 

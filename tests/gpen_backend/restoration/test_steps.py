@@ -12,7 +12,7 @@ from gpen_backend.restoration import paste as paste_module
 from gpen_backend.restoration.align import align, template
 from gpen_backend.restoration.blend import Blend
 from gpen_backend.restoration.mask import face_mask
-from gpen_backend.restoration.steps import MAX_BATCH, Work, run_steps
+from gpen_backend.restoration.steps import Work, run_steps
 from gpen_common.geometry import warp
 from gpen_common.types import RestoreParams
 
@@ -182,14 +182,6 @@ def test_strips_leave_no_trace(monkeypatch):
     striped = run_steps(Work(image, landmarks, params), Painter()).image
     assert np.abs(striped.astype(int) - whole).max() <= 1
     assert (striped != whole).mean() < 1e-3
-
-
-def test_runs_a_crowd_in_batches():
-    landmarks = np.stack([face_at(40 + 40 * i, 80, 0.5) for i in range(MAX_BATCH + 2)])
-    painter = Painter()
-    work = run_steps(Work(photo(320, 160), landmarks, RestoreParams()), painter)
-    assert painter.batches == [MAX_BATCH, 2]
-    assert (len(work.restored), work.batch_size) == (MAX_BATCH + 2, MAX_BATCH)
 
 
 def test_skips_degenerate_faces():
