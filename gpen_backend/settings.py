@@ -76,7 +76,7 @@ class BackendSettings(BaseSettings):
     @field_validator("engine")
     @classmethod
     def _require_onnxruntime(cls, engine: EngineChoice) -> EngineChoice:
-        if engine == "onnx" and not onnx.available():
+        if engine == "onnx" and not onnx.is_available():
             raise ValueError("ONNX Runtime is not installed: pip install 'gpen-gateway[onnx]'")
         return engine
 

@@ -14,7 +14,7 @@ from gpen_common.model_names import DEFAULT_RESTORER, ModelName
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gateway.upstream.embed import Store
+    from gateway.upstream.embed import WeightStore
     from gpen_common.download import Progress
 
 _NAMES = click.Choice(get_args(ModelName))
@@ -32,13 +32,13 @@ def list_models() -> None:
     missing: not here. partial: a download that broke off. present: here, not compared with anything yet.
     verified, broken: size and sha256 are, or are not, the published or recorded ones.
     """
-    from gateway.upstream.embed import LICENCE, inventory
+    from gateway.upstream.embed import LICENCE, list_model_files
 
     store = _store(None)
     click.echo(f"folder: {store.folder}\n{LICENCE}\n")
     row = "{:<24}{:<10}{:>6}  {:<28}{:>10}  {}"
     click.echo(row.format("model", "task", "px", "file", "size", "state"))
-    for entry in inventory(store):
+    for entry in list_model_files(store):
         state: str = entry.state
         if entry.state == "partial" and entry.size:
             state = f"partial, {100 * entry.received // entry.size} %"
@@ -115,7 +115,7 @@ def verify(names: tuple[ModelName, ...], accept: bool) -> None:
     sys.exit(failed)
 
 
-def _store(mirror: str | None) -> "Store":
+def _store(mirror: str | None) -> "WeightStore":
     """The folder of weights. Ends the command where a setting is wrong."""
     from gateway.upstream.embed import open_store
 

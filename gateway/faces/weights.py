@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpen_common.download import DownloadError, Patience, Remote, download, sha256_of
+from gpen_common.download import DownloadError, RemoteFile, RetryPolicy, download, sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +58,14 @@ class WeightsFile:
         """
         if found := self.find_verified(folder):
             return found
-        remote = Remote(self.name, (self.url,), self.sha256, None, self.max_bytes)
+        remote = RemoteFile(self.name, (self.url,), self.sha256, None, self.max_bytes)
         # No retries: the caller can fall back to another finder, and a user is waiting.
-        patience = Patience(connect_timeout_s, read_timeout_s, attempts=1, total_s=total_timeout_s)
+        policy = RetryPolicy(connect_timeout_s, read_timeout_s, attempts=1, total_s=total_timeout_s)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # A temporary folder isolates concurrent downloads and leaves nothing behind on failure.
             with tempfile.TemporaryDirectory(dir=folder, prefix=f".{self.name}.") as temporary:
-                download(remote, Path(temporary), patience=patience).path.replace(folder / self.name)
+                download(remote, Path(temporary), policy=policy).path.replace(folder / self.name)
         except (DownloadError, OSError) as error:
             raise WeightsUnavailable(f"{self.name} cannot be downloaded: {error}") from error
         return folder / self.name

@@ -6,19 +6,18 @@ from contextlib import asynccontextmanager
 import httpx
 
 from gpen_backend.app import create_app
-from gpen_backend.models.inventory import Entry, inventory, pull, verify
+from gpen_backend.models.inventory import list_model_files, pull, verify
 from gpen_backend.server import serve
 from gpen_backend.settings import BackendSettings
 from gpen_backend.weights.catalog import LICENCE
-from gpen_backend.weights.store import Store
+from gpen_backend.weights.store import WeightStore
 
 __all__ = [
     "EMBEDDED_URL",
     "LICENCE",
-    "Entry",
-    "Store",
+    "WeightStore",
     "check_backend_settings",
-    "inventory",
+    "list_model_files",
     "open_store",
     "pull",
     "run_embedded_backend",
@@ -42,10 +41,10 @@ async def run_embedded_backend() -> AsyncIterator[httpx.AsyncBaseTransport]:
         yield httpx.ASGITransport(app, raise_app_exceptions=False)
 
 
-def open_store(mirror: str | None) -> Store:
+def open_store(mirror: str | None) -> WeightStore:
     """Open the folder of the backend's weights. mirror: overrides the environment. Raises ValidationError."""
     settings = BackendSettings()
-    return Store(settings.models_dir, mirror or settings.models_mirror)
+    return WeightStore(settings.models_dir, mirror or settings.models_mirror)
 
 
 def check_backend_settings() -> None:

@@ -1,1 +1,1 @@
-"""Adjustments of the whole picture: denoise, sharpen, brightness, contrast."""
+"""Adjustments of the whole picture: denoise, detail, sharpen, brightness, contrast."""

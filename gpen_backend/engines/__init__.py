@@ -1,4 +1,4 @@
-"""What runs the network: one interface, and what every engine checks and raises."""
+"""Engines run the network: their interface, their errors and their shared checks."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 
 from gpen_backend.hardware.memory import Memory, process_memory
 
-# Half of 255: the network's [-1, 1] spans the bytes.
+# Half of 255: the network's range [-1, 1] maps to bytes.
 _HALF_RANGE = np.float32(127.5)
 
 
 class EngineError(Exception):
-    """The engine ran and has no usable answer. `str(error)` is one sentence for an operator."""
+    """The engine ran without a usable result. `str(error)` is one sentence for an operator."""
 
 
 class EngineOutOfMemory(EngineError):
-    """The device's memory does not hold this batch; a smaller one may do."""
+    """The batch does not fit in the device's memory. A smaller batch may fit."""
 
 
 class Engine(Protocol):
@@ -38,18 +38,20 @@ class Engine(Protocol):
     def restore(self, faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Restore (N, size, size, 3) uint8 RGB faces, N >= 1. Returns new pixels of the same shape. Blocks.
 
-        Raises ValueError for another shape or dtype, EngineOutOfMemory, EngineError.
+        Raises ValueError for any other shape or dtype, EngineOutOfMemory, EngineError.
         """
         ...
 
 
-def restored_by(engine: Engine, faces: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-    """One run of `engine` over `faces`, (S, S, 3) uint8 RGB each. Blocks. Raises EngineError."""
+def run_engine(engine: Engine, faces: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """Restore `faces`, (S, S, 3) uint8 RGB each, in one batch. Blocks. Raises EngineError."""
     batch = np.stack(faces)
-    answer = engine.restore(batch)
-    if answer.shape != batch.shape or answer.dtype != batch.dtype:
-        raise EngineError(f"the engine made {answer.dtype} {answer.shape} of faces {batch.shape}")
-    return list(answer)
+    restored = engine.restore(batch)
+    if restored.shape != batch.shape or restored.dtype != batch.dtype:
+        raise EngineError(
+            f"the engine returned {restored.dtype} {restored.shape} for {batch.dtype} {batch.shape}"
+        )
+    return list(restored)
 
 
 def require_faces(faces: NDArray[np.uint8], size: int) -> None:
@@ -61,15 +63,15 @@ def require_faces(faces: NDArray[np.uint8], size: int) -> None:
 
 
 def to_network(faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Turn (N, S, S, 3) uint8 RGB into (N, 3, S, S) float32 in [-1, 1]."""
+    """Convert (N, S, S, 3) uint8 RGB to (N, 3, S, S) float32 in [-1, 1]."""
     pixels = np.ascontiguousarray(faces.transpose(0, 3, 1, 2)).astype(np.float32)
     return pixels / _HALF_RANGE - np.float32(1)
 
 
 def from_network(output: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Turn (N, 3, S, S), about [-1, 1], into (N, S, S, 3) uint8 RGB, rounded and clipped.
+    """Convert (N, 3, S, S), about [-1, 1], to (N, S, S, 3) uint8 RGB, rounded and clipped.
 
-    Raises EngineError where it is not finite.
+    Raises EngineError if a value is not finite.
     """
     if not np.isfinite(output).all():
         raise EngineError("the network's output is not finite; its checkpoint may be damaged")

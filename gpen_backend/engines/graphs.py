@@ -1,4 +1,4 @@
-"""A network on a GPU as CUDA graphs: one launch for a whole run, in place of hundreds of small ones."""
+"""CUDA graphs of a network: one launch for a whole run instead of hundreds of small ones."""
 
 import logging
 
@@ -7,54 +7,53 @@ from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 
-# Runs before a recording, in which cuDNN chooses its algorithms. Source: PyTorch's notes on CUDA graphs.
+# Runs before a capture, in which cuDNN chooses its algorithms. Source: PyTorch's notes on CUDA graphs.
 _WARM_UP_RUNS = 3
 
 
-class Graphs:
-    """Runs `network` on CUDA, recording each power of two at its first use. Belongs to one thread.
+class CudaGraphs:
+    """Runs `network` on CUDA and captures a graph per batch size, at the first use. Belongs to one thread.
 
-    Other batches are filled up to the next power, so that warming up has recorded all there can be.
-
-    What it returns is overwritten by the next run. Where recording fails it runs the network as it is.
+    Batches are padded to the next power of two, so that warm-up captures every graph that can be needed.
+    The next run overwrites the returned tensor. If capture fails, the network runs without graphs.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
-        self._recorded: dict[int, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
-        self._records = True
+        self._captured: dict[int, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
+        self._enabled = True
 
     def __call__(self, images: Tensor) -> Tensor:
         """images: (N, 3, S, S) on the GPU. Returns the network's output. Raises torch.OutOfMemoryError."""
         count = 1 << (len(images) - 1).bit_length()
-        if count not in self._recorded and self._records:
-            self._record(images, count)
-        if count not in self._recorded:
-            output: Tensor = self._network(images)
-            return output
-        graph, given, made = self._recorded[count]
-        given[: len(images)].copy_(images)
+        if count not in self._captured and self._enabled:
+            self._capture(images, count)
+        if count not in self._captured:
+            plain: Tensor = self._network(images)
+            return plain
+        graph, static_input, static_output = self._captured[count]
+        static_input[: len(images)].copy_(images)
         graph.replay()
-        return made[: len(images)]
+        return static_output[: len(images)]
 
-    def _record(self, images: Tensor, count: int) -> None:
-        given = images.new_zeros(count, *images.shape[1:])
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch has none
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+    def _capture(self, images: Tensor, count: int) -> None:
+        static_input = images.new_zeros(count, *images.shape[1:])
+        side_stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch has none
+        side_stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side_stream):
             for _ in range(_WARM_UP_RUNS):
-                self._network(given)
-        torch.cuda.current_stream().wait_stream(aside)
+                self._network(static_input)
+        torch.cuda.current_stream().wait_stream(side_stream)
         graph = torch.cuda.CUDAGraph()
-        # One pool for all sizes: only one of them runs at a time.
-        pool = next(iter(self._recorded.values()))[0].pool() if self._recorded else None
+        # One memory pool for all sizes: only one graph runs at a time.
+        pool = next(iter(self._captured.values()))[0].pool() if self._captured else None
         try:
             with torch.cuda.graph(graph, pool=pool):
-                made = self._network(given)
+                static_output = self._network(static_input)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            logger.warning("the network cannot be recorded as a CUDA graph (%s): it runs without", error)
-            self._records = False
+            logger.warning("CUDA graph capture failed (%s); the network runs without graphs", error)
+            self._enabled = False
             return
-        self._recorded[count] = (graph, given, made)
+        self._captured[count] = (graph, static_input, static_output)

@@ -1,1 +1,1 @@
-"""What this machine has: processors and memory."""
+"""The processors and the memory available to this process."""

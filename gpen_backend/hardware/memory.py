@@ -1,4 +1,4 @@
-"""How much memory there is, and how much of it a process took: measured, for the choice of a batch size."""
+"""Measures used and free memory, for the choice of a batch size."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,38 +13,38 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes. used: the most this process had at once so far. free: what it still may, None if unknown."""
+    """Memory in bytes. used: peak use of this process so far. free: None if unknown."""
 
     used: int
     free: int | None
 
 
 def device_memory(device: "torch.device") -> Memory:
-    """Of a torch device: the GPU's own memory, else the machine's."""
+    """Memory of a torch device: the GPU's own for CUDA, else the machine's."""
     if device.type != "cuda":
         return process_memory()
     import torch
 
     free, _ = torch.cuda.mem_get_info(device)
-    # What the allocator holds and does not use is free to this process too.
+    # Memory that torch's allocator holds but does not use is free for this process too.
     held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return Memory(torch.cuda.max_memory_allocated(device), free + held)
 
 
 def process_memory() -> Memory:
-    """Of the machine, or of the container (cgroup v2) where that has less."""
+    """Memory of the machine, or of the container (cgroup v2) if its limit leaves less."""
     used = _kilobytes(_PROC / "self" / "status", "VmHWM:") or 0
     limits = [_kilobytes(_PROC / "meminfo", "MemAvailable:"), _left_in_container()]
     return Memory(used, min((limit for limit in limits if limit is not None), default=None))
 
 
 def _left_in_container() -> int | None:
-    most, now = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
-    return None if most is None or now is None else max(0, most - now)
+    limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
+    return None if limit is None or used is None else max(0, limit - used)
 
 
 def _number(path: Path) -> int | None:
-    """The number in a file; None where there is no file, or "max" in it."""
+    """Read a number from a file; None without a file, or if it holds "max"."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):
@@ -52,7 +52,7 @@ def _number(path: Path) -> int | None:
 
 
 def _kilobytes(path: Path, name: str) -> int | None:
-    """Bytes in the line `name` of a file of /proc."""
+    """Read the line `name` of a /proc file, in bytes; None if it is missing."""
     try:
         lines = path.read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""How many processors this process may keep busy: those of its container, not of the machine."""
+"""Counts the processors available to this process: those of its container, not of the machine."""
 
 import math
 import os
@@ -8,14 +8,14 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def usable_processors() -> int:
-    """By affinity and by the container's quota (cgroup v2), 1 at least."""
+    """Number of processors by affinity and by the container's quota (cgroup v2), at least 1."""
     affinity = getattr(os, "sched_getaffinity", None)
     present = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, min(present, _quota() or present))
 
 
 def _quota() -> int | None:
-    """Processors' worth of time that the container has, rounded up; None where nothing limits it."""
+    """The container's CPU quota in processors, rounded up; None without a limit."""
     try:
         allowed, period = _QUOTA.read_text().split()
         return math.ceil(int(allowed) / int(period))

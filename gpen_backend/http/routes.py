@@ -16,7 +16,7 @@ from gpen_backend.engines import Engine
 from gpen_backend.http.body import read_body
 from gpen_backend.http.errors import ProtocolError
 from gpen_backend.http.infer_request import RestoreRequest, read_request
-from gpen_backend.models.registry import ModelNotReady, ModelStatus, UnknownModel
+from gpen_backend.models.registry import ModelNotReady, ModelNotServed, ModelStatus
 from gpen_backend.restoration.steps import Work
 from gpen_backend.scheduling.service import Service
 from gpen_client.errors import WireError
@@ -147,7 +147,7 @@ def _status(request: Request) -> ModelStatus:
     """Return the status of the model in the path. Raises ProtocolError 404."""
     try:
         return _service(request).models.status(request.path_params["model"])
-    except UnknownModel as error:
+    except ModelNotServed as error:
         raise ProtocolError(404, str(error)) from error
 
 

@@ -1,1 +1,1 @@
-"""The models of one server: which engine serves which name, and how it is loaded."""
+"""The models of one server: which engine runs each model, and how it is loaded."""

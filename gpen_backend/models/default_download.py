@@ -1,4 +1,4 @@
-"""The default checkpoint on its way while the server starts, on a thread that ends with the process."""
+"""Download of the default model's checkpoint while the server starts."""
 
 import asyncio
 import logging
@@ -6,36 +6,36 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 
-from gpen_backend.models.loading import engine_of
+from gpen_backend.models.loading import load_engine
 from gpen_backend.weights.catalog import Format, KnownModel
-from gpen_backend.weights.store import Store
-from gpen_common.download import DownloadError, Patience
+from gpen_backend.weights.store import WeightStore
+from gpen_common.download import DownloadError, RetryPolicy
 
 logger = logging.getLogger(__name__)
 
-# A machine without a network must serve within seconds; once connected, a large file may take its time.
-_PATIENCE = Patience(connect_s=2.5, stall_s=20)
+# Connecting fails fast, so that a machine without a network serves within seconds. Transfers may be slow.
+_POLICY = RetryPolicy(connect_s=2.5, stall_s=20)
 _LOGGED_STEPS = 10
 
 
-class Fetch:
-    """Fetches the first of a model's files that can be had. One use."""
+class DefaultDownload:
+    """Downloads a model's file in the first of `formats` that succeeds, on a daemon thread. For one use.
 
-    def __init__(self, store: Store, model: KnownModel, formats: Sequence[Format]) -> None:
+    status: one sentence with the progress, for the model's status and for errors.
+    """
+
+    def __init__(self, store: WeightStore, model: KnownModel, formats: Sequence[Format]) -> None:
         self._store = store
         self._model = model
-        self._files = [
-            next((file for file in model.files if file.format == wanted and file.urls), None)
-            for wanted in formats
-        ]
+        self._files = [file for wanted in formats if (file := model.published_as(wanted)) is not None]
         self._stop = threading.Event()
-        self._told = -1
+        self._logged_step = -1
         self.status = f"{model.name} is being downloaded"
 
     async def run(self) -> None:
-        """Wait until a file is here and loads. Raises DownloadError, CheckpointError, OSError of the last.
+        """Wait until a file is stored and loads. Raises the last DownloadError, CheckpointError or OSError.
 
-        Cancelled, it lets go at once; what has come stays for the next start.
+        Cancellation returns at once; the bytes received so far stay for the next start.
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
@@ -45,45 +45,42 @@ class Fetch:
                 done.set_exception(error) if error else done.set_result(None)
 
         def work() -> None:
-            failure = self._fetched()
-            # Nobody waits any more where the loop was closed meanwhile.
+            failure = self._download()
+            # The server may have stopped, and its loop closed, during the download.
             if not loop.is_closed():
                 loop.call_soon_threadsafe(finish, failure)
 
-        # A daemon: a stalled connection must not keep the process from ending.
+        # A daemon thread, so that a stalled connection does not keep the process alive.
         threading.Thread(target=work, name="gpen-fetch", daemon=True).start()
         try:
             await done
         finally:
             self._stop.set()
 
-    def _fetched(self) -> Exception | None:
-        """Fetch on this thread. Returns why nothing came, or None."""
-        failure: Exception = DownloadError(f"{self._model.name} is published nowhere")
+    def _download(self) -> Exception | None:
+        """Download on this thread. Returns the last failure, or None after a success."""
+        failure: Exception = DownloadError(f"{self._model.name} is not published for download")
         for file in self._files:
-            if file is None:
-                continue
             try:
-                inspect = partial(engine_of, kind=file.format)
                 self._store.pull(
                     self._model,
                     file,
-                    patience=_PATIENCE,
-                    progress=self._progress,
+                    policy=_POLICY,
+                    progress=self._report_progress,
                     stop=self._stop,
-                    inspect=inspect,
+                    inspect=partial(load_engine, kind=file.format),
                 )
                 return None
             except Exception as error:
-                # Whatever a server sends, this one starts.
-                logger.warning("%s was not fetched: %s", file.name, error)
+                # No content from a file server may keep this server from starting.
+                logger.warning("%s could not be downloaded: %s", file.name, error)
                 failure = error
         return failure
 
-    def _progress(self, received: int, total: int | None) -> None:
+    def _report_progress(self, received: int, total: int | None) -> None:
         share = f"{100 * received // total} %" if total else f"{received // 1_000_000} MB"
         self.status = f"{self._model.name} is being downloaded: {share}"
         step = _LOGGED_STEPS * received // total if total else received // 20_000_000
-        if step != self._told:
-            self._told = step
+        if step != self._logged_step:
+            self._logged_step = step
             logger.info("%s", self.status)

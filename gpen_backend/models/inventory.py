@@ -1,37 +1,43 @@
-"""The checkpoints as an operator sees them: which are here and how they stand; fetching and trying one."""
+"""The operator's view of the checkpoints: list their status, download one, verify one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gpen_backend.engines import EngineError, onnx
-from gpen_backend.models.loading import engine_of
+from gpen_backend.models.loading import load_engine
 from gpen_backend.models.selfcheck import NetworkEngine, SelfCheck, self_check
 from gpen_backend.weights.catalog import KNOWN_MODELS, Format, KnownModel, ModelFile
 from gpen_backend.weights.errors import CheckpointError, ShapeMismatch
-from gpen_backend.weights.store import Found, State, Store
+from gpen_backend.weights.store import FileState, StoredFile, WeightStore
 from gpen_common.download import Progress
+
+_INSTALL_ONNX = "ONNX Runtime is not installed: run pip install 'gpen-gateway[onnx]'"
 
 
 class CannotPull(Exception):
-    """There is nothing to fetch. `str(error)` says why."""
+    """The file cannot be downloaded. `str(error)` states why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One file of one model. state: as `Store.state` has it. received, size: bytes, None where unknown."""
+class ModelFileStatus:
+    """Status of one file of one model.
+
+    side: of the network's input, px. state: see `WeightStore.state`. received, size: bytes; size is None if
+    unknown.
+    """
 
     model: str
     task: str
     side: int
     file: str
-    state: State
+    state: FileState
     received: int
     size: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """One file, looked at closely. faults: nothing where all is well. check: None where it did not load."""
+class VerificationResult:
+    """Result of verifying one file. faults: empty if the file is sound. check: None if it did not load."""
 
     model: str
     file: str
@@ -40,73 +46,72 @@ class Verified:
     faults: tuple[str, ...]
 
 
-def inventory(store: Store) -> Iterator[Entry]:
-    """Every file of every known model, smallest model first; of the unpublished ones only those here."""
+def list_model_files(store: WeightStore) -> Iterator[ModelFileStatus]:
+    """List the files of every known model, smallest model first; unpublished files only if stored."""
     for model in KNOWN_MODELS.values():
         for file in model.files:
             state = store.state(file)
             if not file.urls and state == "missing":
                 continue
-            here = [found for found in store.find(model, (file.format,)) if found.file is file]
+            stored = [found for found in store.find(model, (file.format,)) if found.file is file]
             received, size = store.received(file)
-            if here:
-                received = size = here[0].path.stat().st_size
-            name = here[0].path.name if here else file.name
-            yield Entry(model.name, model.task, model.size, name, state, received, size)
+            if stored:
+                received = size = stored[0].path.stat().st_size
+            name = stored[0].path.name if stored else file.name
+            yield ModelFileStatus(model.name, model.task, model.size, name, state, received, size)
 
 
-def pull(store: Store, name: str, kind: Format, progress: Progress | None = None) -> Found:
-    """Have a model's file here, fetched if need be, and loadable. Blocks.
+def pull(store: WeightStore, name: str, kind: Format, progress: Progress | None = None) -> StoredFile:
+    """Return a model's file in the format `kind`, downloaded if missing and proven to load. Blocks.
 
     Raises CannotPull, DownloadError, CheckpointError, OSError.
     """
     model = KNOWN_MODELS[name]
-    file = next((file for file in model.files if file.format == kind and file.urls), None)
+    file = model.published_as(kind)
     if file is None:
         raise CannotPull(f"{name} is not published as {kind}")
-    if kind == "onnx" and not onnx.available():
-        raise CannotPull(
-            "ONNX Runtime, which looks at the file, is missing: pip install 'gpen-gateway[onnx]'"
-        )
-    return store.pull(model, file, progress=progress, inspect=lambda path: engine_of(path, kind))
+    if kind == "onnx" and not onnx.is_available():
+        raise CannotPull(_INSTALL_ONNX)
+    return store.pull(model, file, progress=progress, inspect=lambda path: load_engine(path, kind))
 
 
-def verify(store: Store, name: str, *, accept: bool = False) -> Iterator[Verified]:
-    """Look closely at every file of a model that is here. Blocks for seconds each.
+def verify(store: WeightStore, name: str, *, accept: bool = False) -> Iterator[VerificationResult]:
+    """Verify every stored file of a model: checksum, strict load, self-check. Blocks for seconds per file.
 
-    accept: trust files that nobody published a checksum of as they are now, if they work.
+    accept: record the present checksum of a file that has no published one, if the file works.
     """
     model = KNOWN_MODELS[name]
     formats: tuple[Format, ...] = ("pth", "onnx")
     for found in store.find(model, formats):
-        yield _verified(store, model, found, accept)
+        yield _verify_file(store, model, found, accept)
 
 
-def _verified(store: Store, model: KnownModel, found: Found, accept: bool) -> Verified:
+def _verify_file(
+    store: WeightStore, model: KnownModel, found: StoredFile, accept: bool
+) -> VerificationResult:
     digest: str | None = None
     faults: list[str] = []
     check: SelfCheck | None = None
     try:
         digest = store.sha256(found) if accept and found.file.sha256 is None else store.verify(found)
-        if found.file.format == "onnx" and not onnx.available():
-            raise EngineError("ONNX Runtime is missing: pip install 'gpen-gateway[onnx]'")
-        engine = engine_of(found.path, found.file.format)
-        _require_form(engine, model, found.file)
+        if found.file.format == "onnx" and not onnx.is_available():
+            raise EngineError(_INSTALL_ONNX)
+        engine = load_engine(found.path, found.file.format)
+        _require_model(engine, model, found.file)
         check = self_check(engine)
         faults.extend(check.faults)
         if not faults:
-            store.trust(found, digest, anew=accept)
+            store.trust(found, digest, overwrite=accept)
     except (CheckpointError, EngineError) as error:
         faults.append(str(error))
-    return Verified(model.name, found.path.name, digest, check, tuple(faults))
+    return VerificationResult(model.name, found.path.name, digest, check, tuple(faults))
 
 
-def _require_form(engine: NetworkEngine, model: KnownModel, file: ModelFile) -> None:
-    """Raise ShapeMismatch where a sound network is not the one that its file's name promises."""
+def _require_model(engine: NetworkEngine, model: KnownModel, file: ModelFile) -> None:
+    """Raise ShapeMismatch if a sound network is not the model that the file's name promises."""
     if engine.size != model.size:
         raise ShapeMismatch(f"{file.name} holds a network of {engine.size} px; {model.name} has {model.size}")
-    parameters = getattr(engine, "parameters", None)
-    if parameters is not None and parameters != model.parameters:
+    if engine.parameters not in (None, model.parameters):
         raise ShapeMismatch(
-            f"{file.name} holds {parameters:,} numbers; {model.name} has {model.parameters:,}"
+            f"{file.name} holds {engine.parameters:,} weights; {model.name} has {model.parameters:,}"
         )

@@ -1,4 +1,4 @@
-"""From a file of weights to the engine that runs it, verified on the way."""
+"""Loads weights into the engine that runs them."""
 
 from pathlib import Path
 
@@ -7,39 +7,39 @@ from gpen_backend.engines.onnx import OnnxEngine
 from gpen_backend.models.selfcheck import NetworkEngine
 from gpen_backend.settings import BackendSettings, DeviceChoice, DtypeChoice
 from gpen_backend.weights.catalog import Format
-from gpen_backend.weights.store import Found, Store
+from gpen_backend.weights.store import StoredFile, WeightStore
 
 
-def formats(engine: str) -> tuple[Format, ...]:
-    """The formats that an engine choice of the settings can run here, the one it prefers first."""
+def runnable_formats(engine: str) -> tuple[Format, ...]:
+    """The formats that the setting `engine` can run on this machine, the preferred one first."""
     match engine:
         case "torch":
             return ("pth",)
         case "onnx":
             return ("onnx",)
         case "auto":
-            return ("pth", "onnx") if onnx.available() else ("pth",)
+            return ("pth", "onnx") if onnx.is_available() else ("pth",)
     return ()
 
 
-def load(store: Store, found: Found, settings: BackendSettings) -> NetworkEngine:
-    """Verify a file, load it, and record it where this was its first use. Blocks. Raises CheckpointError."""
+def load_stored(store: WeightStore, found: StoredFile, settings: BackendSettings) -> NetworkEngine:
+    """Verify and load a file, and record its checksum on first use. Blocks. Raises CheckpointError."""
     digest = store.verify(found)
-    engine = engine_of(found.path, found.file.format, settings.device, settings.dtype)
+    engine = load_engine(found.path, found.file.format, settings.device, settings.dtype)
     store.trust(found, digest)
     return engine
 
 
-def engine_of(
+def load_engine(
     path: Path, kind: Format, device: DeviceChoice = "cpu", dtype: DtypeChoice = "float32"
 ) -> NetworkEngine:
-    """The engine for one file, whatever its name, not verified. Blocks. Raises CheckpointError.
+    """Load a file of the format `kind` without verifying its checksum. Blocks. Raises CheckpointError.
 
-    device, dtype: for torch; by default those whose numbers agree between machines.
+    device, dtype: for torch. By default those whose numbers agree between machines.
     """
     if kind == "onnx":
         return OnnxEngine.from_checkpoint(path)
-    # Here, so that a server without checkpoints never waits for torch, nor holds its memory.
+    # Imported lazily: a server without checkpoints neither waits for torch nor holds it in memory.
     from gpen_backend.engines.torch import TorchEngine
 
     return TorchEngine.from_checkpoint(path, device, dtype)

@@ -1,27 +1,27 @@
-"""Which engine serves which model, loaded on first use and kept."""
+"""The models of one server: loads each engine lazily, keeps it, and falls back to the classical engine."""
 
 import logging
 from dataclasses import dataclass
 
 from gpen_backend.engines import Engine
 from gpen_backend.engines.classical import ClassicalEngine
-from gpen_backend.models.default_download import Fetch
-from gpen_backend.models.loading import formats, load
+from gpen_backend.models.default_download import DefaultDownload
+from gpen_backend.models.loading import load_stored, runnable_formats
 from gpen_backend.settings import BackendSettings
 from gpen_backend.weights.catalog import KNOWN_MODELS, RESTORERS
-from gpen_backend.weights.store import Found, Store
+from gpen_backend.weights.store import StoredFile, WeightStore
 from gpen_common.model_names import CHECKPOINT_FOR, DEFAULT_RESTORER
 from gpen_common.types import Task
 
 logger = logging.getLogger(__name__)
 
 
-class UnknownModel(LookupError):
-    """No model of that name is served here. `str(error)` lists those that are."""
+class ModelNotServed(LookupError):
+    """No model of that name is served. `str(error)` lists its models."""
 
 
 class ModelNotReady(Exception):
-    """The model cannot answer. `str(error)` says why, and what to do about it."""
+    """The model cannot serve requests. `str(error)` states why and what to do."""
 
 
 class WrongTask(ValueError):
@@ -30,9 +30,10 @@ class WrongTask(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """One model as it stands. reason: why it is not ready, None where it is.
+    """Status of one model.
 
-    engine: what runs it, or would. task: what it is for. size: side of the network's input, px.
+    engine: the one that runs it, or that will once it is loaded. size: side of the network's input, px.
+    reason: why it is not ready, None if it is.
     """
 
     name: str
@@ -43,51 +44,51 @@ class ModelStatus:
     reason: str | None
 
 
-class Models:
+class ModelRegistry:
     """The models of one server.
 
-    `engine` blocks and belongs on the one thread that owns the network. `status` and `loaded` only look, from
-    any thread.
+    `engine` blocks and must be called on the one thread that owns the network. `status` and `loaded` do not
+    block and may be called on any thread.
     """
 
     def __init__(self, settings: BackendSettings) -> None:
-        """Looks at the files in `settings.models_dir` once; loads nothing."""
+        """Scan `settings.models_dir` once; load nothing."""
         self._settings = settings
-        self._store = Store(settings.models_dir, settings.models_mirror)
-        self._formats = formats(settings.engine)
+        self._store = WeightStore(settings.models_dir, settings.models_mirror)
+        self._formats = runnable_formats(settings.engine)
         self._may_fall_back = settings.engine == "auto"
         self._engines: dict[str, Engine] = {}
         self._failures: dict[str, str] = {}
-        self._files: dict[str, tuple[Found, ...]] = {}
-        self.fetch: Fetch | None = None
+        self._files: dict[str, tuple[StoredFile, ...]] = {}
+        self.download: DefaultDownload | None = None
         self.names: tuple[str, ...] = ()
         self.default = settings.default_model or DEFAULT_RESTORER
-        self._look()
+        self._scan()
         if not any(name in self._files for name in RESTORERS):
-            self._begin_without()
+            self._start_without_checkpoint()
 
-    async def fetched(self) -> None:
-        """Wait for the default model's checkpoint where it is being fetched; without it, fall back."""
-        if self.fetch is None:
+    async def finish_download(self) -> None:
+        """Download the default model's checkpoint if that is pending; fall back if it fails."""
+        if self.download is None:
             return
         try:
-            await self.fetch.run()
-            self._look()
+            await self.download.run()
+            self._scan()
         except Exception as error:
-            # Whatever kept it from coming, the server serves.
+            # The server serves whatever the failure was.
             self._fall_back(str(error))
-        self.fetch = None
+        self.download = None
 
     def loaded(self, name: str) -> Engine | None:
-        """The engine of a model that is ready now. Raises UnknownModel."""
+        """The engine of a model, None if it is not loaded yet. Raises ModelNotServed."""
         self._require(name)
         return self._engines.get(name)
 
     def engine(self, name: str) -> Engine:
-        """The engine of a model, loaded if need be. Blocks. Raises UnknownModel, ModelNotReady."""
+        """The engine of a model, loaded on first use. Blocks. Raises ModelNotServed, ModelNotReady."""
         self._require(name)
-        if self.fetch is not None and name not in self._files:
-            raise ModelNotReady(self.fetch.status)
+        if self.download is not None and name not in self._files:
+            raise ModelNotReady(self.download.status)
         if name in self._failures:
             raise ModelNotReady(self._failures[name])
         if name not in self._engines:
@@ -95,13 +96,13 @@ class Models:
         return self._engines[name]
 
     def status(self, name: str) -> ModelStatus:
-        """How a model stands. One that is only loaded on first use counts as ready. Raises UnknownModel."""
+        """Status of a model. A model that loads on first use counts as ready. Raises ModelNotServed."""
         self._require(name)
         engine = self._engines.get(name)
         files = self._files.get(name, ())
         return ModelStatus(
             name=name,
-            engine=engine.name if engine else self._engine_to_be(files),
+            engine=engine.name if engine else self._expected_engine(files),
             task=KNOWN_MODELS[name].task,
             size=engine.size if engine else KNOWN_MODELS[name].size,
             default=name == self.default,
@@ -109,7 +110,7 @@ class Models:
         )
 
     def require_task(self, name: str, task: Task) -> None:
-        """Raise WrongTask where the model `name` is not for `task`."""
+        """Raise WrongTask if the model `name` does not perform `task`."""
         own = KNOWN_MODELS[name].task
         if own == task:
             return
@@ -117,86 +118,88 @@ class Models:
         if right is None:
             needed = CHECKPOINT_FOR[task]
             raise WrongTask(
-                f"{name} is for the task {own!r}; {task!r} needs checkpoint {needed}: {_pull(needed)}"
+                f"{name} is for the task {own!r}; {task!r} needs checkpoint {needed}: {_pull_advice(needed)}"
             )
-        raise WrongTask(f"{name} is for the task {own!r}; ask {right} for {task!r}")
+        raise WrongTask(f"{name} is for the task {own!r}; use {right} for {task!r}")
 
-    def _look(self) -> None:
-        """See which files there are, and choose the default model among them."""
+    def _scan(self) -> None:
+        """Find the stored files and choose the default model among them."""
         found = {name: self._store.find(model, self._formats) for name, model in KNOWN_MODELS.items()}
         self._files = {name: files for name, files in found.items() if files}
         wanted = self._settings.default_model
-        here = [name for name in RESTORERS if name in self._files]
-        if here and not (wanted and not self._may_fall_back):
-            ranked = sorted(here, key=lambda name: (name != wanted, name != DEFAULT_RESTORER))
+        stored = [name for name in RESTORERS if name in self._files]
+        if stored and not (wanted and not self._may_fall_back):
+            ranked = sorted(stored, key=lambda name: (name != wanted, name != DEFAULT_RESTORER))
             self.default = ranked[0]
             if wanted is not None and wanted != self.default:
-                logger.warning("%s; %s is the default instead", self._missing(wanted), self.default)
-        named = {self.default, *self._files} if self._formats else set()
-        self.names = tuple(name for name in KNOWN_MODELS if name in named)
+                logger.warning("%s; the default is %s instead", self._no_checkpoint(wanted), self.default)
+        served = {self.default, *self._files} if self._formats else set()
+        self.names = tuple(name for name in KNOWN_MODELS if name in served)
         if self._formats and not self._may_fall_back and self.default not in self._files:
-            self._failures[self.default] = self._missing(self.default)
+            self._failures[self.default] = self._no_checkpoint(self.default)
 
-    def _begin_without(self) -> None:
-        """Start without a checkpoint of a model that restores."""
+    def _start_without_checkpoint(self) -> None:
+        """Choose what to do without a checkpoint for restoring: download one, or use the classical engine."""
         if self._settings.engine == "classical":
             self._serve_classical()
         elif self._may_fall_back and self._settings.fetch:
-            self.fetch = Fetch(self._store, KNOWN_MODELS[self.default], self._formats)
+            self.download = DefaultDownload(self._store, KNOWN_MODELS[self.default], self._formats)
         elif self._may_fall_back:
             self._fall_back("GPEN_BACKEND_FETCH is off")
 
     def _fall_back(self, why: str) -> None:
         logger.warning(
-            "%s (%s); until then every answer is engine=classical", self._missing(self.default), why
+            "%s (%s); until then every result has engine=classical", self._no_checkpoint(self.default), why
         )
         self._serve_classical()
 
     def _serve_classical(self) -> None:
-        """Every model that restores, without a network. It cannot do the other tasks."""
+        """Serve every restoring model with the classical engine, which cannot perform the other tasks."""
         for name in RESTORERS:
             self._engines[name] = ClassicalEngine(KNOWN_MODELS[name].size)
         self.names = tuple(name for name in KNOWN_MODELS if name in self._engines or name in self._files)
 
     def _load(self, name: str) -> Engine:
-        """Load a model from the first of its files that is sound, or remember why there is none."""
+        """Load a model from the first sound one of its files. Raises ModelNotReady, and keeps the reason."""
         reasons = []
         for found in self._files[name]:
             logger.info("loading %s from %s", name, found.path)
             try:
-                return load(self._store, found, self._settings)  # type: ignore[return-value]
+                return load_stored(self._store, found, self._settings)  # type: ignore[return-value]
             except Exception as error:
-                # Whatever a file does to its loader, the server goes on and says what is wrong.
+                # No file may stop the server; the model's status reports the reason.
                 logger.exception("%s cannot be loaded from %s", name, found.path)
                 reasons.append(str(error) or type(error).__name__)
         if self._may_fall_back and KNOWN_MODELS[name].task == "restore":
-            logger.warning("%s cannot be loaded; its answers are engine=classical", name)
+            logger.warning("%s cannot be loaded; its results have engine=classical", name)
             return ClassicalEngine(KNOWN_MODELS[name].size)
         self._failures[name] = f"{name} cannot be loaded: {'; '.join(reasons)}"
         raise ModelNotReady(self._failures[name])
 
     def _reason(self, name: str) -> str | None:
-        if self.fetch is not None and name not in self._files:
-            return self.fetch.status
+        if self.download is not None and name not in self._files:
+            return self.download.status
         if name in self._failures:
             return self._failures[name]
         return f"{name} is being loaded" if name not in self._engines and name == self.default else None
 
-    def _engine_to_be(self, files: tuple[Found, ...]) -> str:
+    def _expected_engine(self, files: tuple[StoredFile, ...]) -> str:
         return "onnx" if (files[0].file.format if files else self._formats[0]) == "onnx" else "torch"
 
     def _require(self, name: str) -> None:
         if name in self.names:
             return
-        lacks = f" ({self._missing(name)})" if name in KNOWN_MODELS else ""
-        raise UnknownModel(f"no model {name[:80]!r} here{lacks}; available: {', '.join(self.names)}")
+        cause = f" ({self._no_checkpoint(name)})" if name in KNOWN_MODELS else ""
+        raise ModelNotServed(
+            f"no model {name[:80]!r} on this server{cause}; available: {', '.join(self.names)}"
+        )
 
-    def _missing(self, name: str) -> str:
-        """What to do about a model without a checkpoint."""
-        published = [file for file in KNOWN_MODELS[name].files if file.format in (self._formats or ("pth",))]
-        file = next((file for file in published if file.urls), published[0])
-        return f"{name} has no checkpoint: {_pull(name)}, or put {file.name} into {self._store.folder}"
+    def _no_checkpoint(self, name: str) -> str:
+        """The message for a model without a checkpoint: how to get one."""
+        usable = [file for file in KNOWN_MODELS[name].files if file.format in (self._formats or ("pth",))]
+        file = next((file for file in usable if file.urls), usable[0])
+        return f"{name} has no checkpoint: {_pull_advice(name)}, or put {file.name} into {self._store.folder}"
 
 
-def _pull(name: str) -> str:
+def _pull_advice(name: str) -> str:
     return f"run `gpen-gateway models pull {name}`"

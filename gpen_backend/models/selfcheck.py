@@ -1,4 +1,4 @@
-"""Does a checkpoint work? Run it on a fixed input, and tell numbers that others can compare with theirs."""
+"""Self-check of a checkpoint: its output for a fixed input, as numbers comparable between machines."""
 
 import hashlib
 import time
@@ -11,31 +11,36 @@ from numpy.typing import NDArray
 from gpen_backend.engines import EngineError, from_network
 from gpen_common.types import Pixels
 
-# The input: so many squares a side, of colours drawn with this seed.
+# The input: squares per side, and the seed of their random colours.
 _SQUARES, _SEED = 8, 20210512
-# A generator that was trained on pictures stays within [-1, 1] but for overshoots at edges.
+# The output of a generator trained on pictures stays within [-1, 1], apart from overshoots at edges.
 _RANGE, _RANGE_SHARE = 1.5, 0.95
-# Less spread than this is a blank picture.
+# A picture with less spread than this is blank.
 _LEAST_SPREAD = 0.01
 
 
 class NetworkEngine(Protocol):
-    """An engine with a network in it, whose output can be seen before it is rounded to pixels."""
+    """An engine that runs a network and exposes its output before rounding to pixels.
+
+    parameters: number of weights, None if unknown.
+    """
 
     name: str
     size: int
+    parameters: int | None
 
     def output(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(N, size, size, 3) uint8 RGB to (N, 3, size, size) float32, about [-1, 1]."""
+        """Map (N, size, size, 3) uint8 RGB to (N, 3, size, size) float32, about [-1, 1]."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SelfCheck:
-    """What came of one run. mean, std: of the output in [-1, 1]. sha256: of its pixels, (S, S, 3) uint8 RGB.
+    """Result of one run.
 
-    On other processors the last digits of a network's numbers differ: mean and std agree within 1e-3 between
-    machines, the sha256 only between alike ones. faults: what is wrong, nothing where all is well.
+    mean, std, lowest, highest: of the output, nominally in [-1, 1]. sha256: of its pixels, (S, S, 3) uint8.
+    The last digits of the output depend on the processor: mean and std agree within 1e-3 on all machines,
+    the sha256 only on equal ones. faults: empty if the network is sound.
     """
 
     mean: float
@@ -48,7 +53,7 @@ class SelfCheck:
 
 
 def self_check(engine: NetworkEngine) -> SelfCheck:
-    """Run the network twice on `check_input`. Raises EngineError where it fails to run."""
+    """Run the network twice on `check_input`. Raises EngineError if it does not run."""
     face = check_input(engine.size)[None]
     start = time.perf_counter()
     output = engine.output(face)
@@ -67,8 +72,8 @@ def self_check(engine: NetworkEngine) -> SelfCheck:
 
 
 def check_input(size: int) -> Pixels:
-    """The input of every self-check: (size, size, 3) uint8 RGB, coloured squares, equal on every machine."""
-    # RandomState's numbers are fixed for good, default_rng's are not. Source: NumPy Enhancement Proposal 19.
+    """The input of every self-check: coloured squares, (size, size, 3) uint8 RGB, equal on every machine."""
+    # NumPy guarantees the sequence of RandomState forever, that of default_rng it does not. Source: NEP 19.
     colours = np.random.RandomState(_SEED).randint(0, 256, (_SQUARES, _SQUARES, 3))
     side = -(-size // _SQUARES)
     squares = colours.repeat(side, axis=0).repeat(side, axis=1)[:size, :size]

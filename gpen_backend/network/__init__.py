@@ -1,1 +1,1 @@
-"""GPEN's generator in torch, and reading its checkpoints."""
+"""GPEN's generator in torch, and the loader of its checkpoints."""

@@ -1,4 +1,4 @@
-"""From a checkpoint to a generator: read without running code, told apart by its keys, sized by its shapes.
+"""Loads a generator from a checkpoint. Runs no code from it; derives the architecture from keys and shapes.
 
 Published checkpoints are a plain state dict; self-trained ones keep it under `g_ema`. Source: GPEN's
 train_simple.py and face_model/face_gan.py.
@@ -24,10 +24,10 @@ from gpen_backend.weights.errors import (
     UnsafePickle,
 )
 
-# How torch.save's two formats begin: a zip archive, and before torch 1.6 a pickle of protocol 2.
+# First bytes of torch.save's two formats: a zip archive, and before torch 1.6 a pickle of protocol 2.
 _TORCH_MAGIC = (b"PK\x03\x04", b"\x80\x02")
 
-# One tensor that only this network has, first match wins. Sources: the public code of each.
+# One tensor name that only this network has; the first match wins. Sources: the public code of each network.
 _OTHER_NETWORKS = {
     "final_conv.0.weight": "a StyleGAN2 discriminator, such as GPEN's -D files",
     "stylegan_decoder.style_mlp.1.weight": "GFPGAN",
@@ -49,16 +49,16 @@ def load_generator(path: Path) -> Generator:
     """
     try:
         if path.stem.endswith("-D"):
-            raise NotAGenerator(f"-D files hold GPEN's discriminator, which only training needs: {_GET_ONE}")
+            raise NotAGenerator(f"-D files hold GPEN's discriminator, which only training needs; {_GET_ONE}")
         return generator_from_state_dict(_unwrap(_read(path)))
     except CheckpointError as error:
         raise type(error)(f"{path}: {error}") from error
 
 
 def generator_from_state_dict(state: Mapping[str, Tensor]) -> Generator:
-    """Build the GPEN generator of a copy of these weights, on the CPU, in eval mode.
+    """Build a GPEN generator with a copy of these weights, on the CPU, in eval mode.
 
-    state: float32 tensors under GPEN's names. Size, widths and depth are read from their shapes.
+    state: float32 tensors by GPEN's names. Their shapes determine size, widths and depth.
     Raises NotAGenerator, ShapeMismatch or BadWeights.
     """
     _require_generator(state)
@@ -71,53 +71,53 @@ def generator_from_state_dict(state: Mapping[str, Tensor]) -> Generator:
         raise ShapeMismatch(f"no GPEN generator has these shapes: {error}; {_GET_ONE}") from error
     _require_shapes(state, generator.state_dict())
     generator.to_empty(device="cpu")
-    # Copied, not mapped: whoever overwrites the file later must not change or crash a running server.
+    # Copied, not mapped: overwriting the file must not change or crash a running server.
     generator.load_state_dict(state)
     return generator.eval().requires_grad_(False)
 
 
 def _read(path: Path) -> object:
-    """Return what torch.load makes of the file, weights only. Raises Unreadable."""
+    """Read the file with torch.load, weights only. Raises Unreadable."""
     try:
         with path.open("rb") as file:
             head = file.read(64)
     except OSError as error:
         raise Unreadable(f"cannot be opened: {error.strerror}") from error
     if not head:
-        raise Unreadable("is empty; delete it and download it again")
+        raise Unreadable("the file is empty; delete it and download it again")
     if not head.startswith(_TORCH_MAGIC):
         raise Unreadable(_describe_foreign(head))
     try:
-        # Only the zip format can be mapped, which spares a second copy in memory.
+        # Mapping avoids a second copy in memory; only the zip format supports it.
         mapped = zipfile.is_zipfile(path)
         checkpoint: object = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
-        # torch's own message advises to load it unsafely: it must not reach an operator.
+        # torch's own message advises to load the file unsafely, so it must not reach an operator.
         found = re.search(r"GLOBAL (\S+)", str(error))
         if found is None:
-            raise Unreadable("is damaged; delete it and download it again") from None
+            raise Unreadable("the file is damaged; delete it and download it again") from None
         raise UnsafePickle(
-            f"asks for code ({found[1]}) besides weights, and none was run; "
-            "distrust it, or save its state dict alone"
+            f"the file contains code ({found[1]}) besides weights, and none was run; "
+            "do not trust it, or save its state dict alone"
         ) from None
-    except Exception as error:  # torch raises a dozen kinds for broken bytes
-        raise Unreadable("is damaged or cut short; delete it and download it again") from error
+    except Exception as error:  # torch raises a dozen types for broken bytes
+        raise Unreadable("the file is damaged or cut short; delete it and download it again") from error
     return checkpoint
 
 
 def _describe_foreign(head: bytes) -> str:
-    """Say what a file is that does not begin like a checkpoint."""
+    """Describe a file that does not begin like a checkpoint."""
     if head.lstrip().startswith(b"<") or re.fullmatch(rb"[\t\n\r -~]+", head):
         text = head.decode("ascii", "replace").strip().split("\n")[0]
         return (
-            f"is text, not weights ({text!r}): perhaps a login or error page was saved in its place; "
+            f"the file is text, not weights ({text!r}): perhaps a login or error page was saved instead; "
             "delete it and download it again"
         )
-    return f"is no torch checkpoint (it begins with {head[:4].hex(' ')}); {_GET_ONE}"
+    return f"the file is no torch checkpoint (it begins with {head[:4].hex(' ')}); {_GET_ONE}"
 
 
 def _unwrap(checkpoint: object) -> Mapping[str, Tensor]:
-    """Find the state dict in what was read. Raises NotAGenerator where there is none."""
+    """Find the state dict in a checkpoint. Raises NotAGenerator if there is none."""
     if not isinstance(checkpoint, Mapping):
         raise NotAGenerator(f"holds a {type(checkpoint).__name__}, not weights by name; {_GET_ONE}")
     state = checkpoint.get("g_ema", checkpoint)
@@ -134,15 +134,15 @@ def _unwrap(checkpoint: object) -> Mapping[str, Tensor]:
 
 
 def _require_generator(state: Mapping[str, Tensor]) -> None:
-    """Tell by its keys whether this is GPEN's generator. Raises NotAGenerator."""
+    """Raise NotAGenerator unless the keys are those of GPEN's generator."""
     if any(str(key).startswith("ecd0.") for key in state):
         return
     _refuse_other_networks(state)
-    raise NotAGenerator(f"holds {_some(state)}, which is no network known here; {_GET_ONE}")
+    raise NotAGenerator(f"holds {_some(state)}, which belong to no known network; {_GET_ONE}")
 
 
 def _refuse_other_networks(state: Mapping[str, Tensor]) -> None:
-    """Raise NotAGenerator where a name gives another network away."""
+    """Raise NotAGenerator if a key identifies another network."""
     keys = {str(key).removeprefix("module.") for key in state}
     for key, network in _OTHER_NETWORKS.items():
         if key in keys and "ecd0.0.0.weight" not in keys:
@@ -150,15 +150,15 @@ def _refuse_other_networks(state: Mapping[str, Tensor]) -> None:
 
 
 def _require_sound(key: str, tensor: object) -> None:
-    """Raise BadWeights unless it is a whole, dense, finite float32 tensor."""
+    """Raise BadWeights unless `tensor` is a complete, dense, finite float32 tensor."""
     if not isinstance(tensor, Tensor):
         raise BadWeights(f"{key} is a {type(tensor).__name__}, not a tensor; save the state dict alone")
     if tensor.dtype != torch.float32 or tensor.layout != torch.strided:
         found = f"{tensor.dtype}, {tensor.layout}".replace("torch.", "")
         raise BadWeights(f"{key} is {found}; save the checkpoint as dense float32, with .float()")
-    # A few bytes can claim to be gigabytes, by a stride of zero.
+    # With a stride of zero, a few bytes can claim to be gigabytes.
     if tensor.is_meta or tensor.untyped_storage().nbytes() < tensor.nbytes:
-        raise BadWeights(f"{key} claims {tensor.nbytes} bytes and holds fewer; download the file again")
+        raise BadWeights(f"{key} claims {tensor.nbytes} bytes but holds fewer; download the file again")
     if not tensor.isfinite().all():
         raise BadWeights(
             f"{key} has values that are not finite; its training diverged or the file is damaged"
@@ -166,13 +166,13 @@ def _require_sound(key: str, tensor: object) -> None:
 
 
 def _architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the arguments of Generator, from names and shapes alone. Raises ShapeMismatch."""
+    """Derive the arguments of Generator from names and shapes. Raises ShapeMismatch."""
     size = 4 << _last_index(state, r"ecd(\d+)\.")
     widest = _length(state, "generator.input.input", axis=1)
     finest = _length(state, "ecd0.0.0.weight", axis=0)
     return {
         "size": size,
-        # Up to 32 px the multiplier has no effect; above, the finest map's width tells it.
+        # The multiplier has no effect up to 32 px; above, the width of the finest map determines it.
         "channel_multiplier": max(1, round(finest * size / (32 * widest))) if size > 32 else 1,
         "narrow": widest / 512,
         "style_dim": _length(state, "final_linear.0.weight", axis=0),
@@ -181,13 +181,13 @@ def _architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _last_index(state: Mapping[str, Tensor], pattern: str) -> int:
-    """Return the highest number that `pattern` finds among the names, or 0. Bounded: names are anyone's."""
+    """Return the highest number that `pattern` finds in the names, or 0. Bounded, as names are untrusted."""
     found = (re.match(pattern, str(key)) for key in state)
     return min(64, max((int(match[1][:4]) for match in found if match), default=0))
 
 
 def _length(state: Mapping[str, Tensor], key: str, axis: int) -> int:
-    """Return one side of the tensor `key`, 1 or more. Raises ShapeMismatch."""
+    """Return the length of one axis of the tensor `key`, at least 1. Raises ShapeMismatch."""
     if key not in state:
         raise ShapeMismatch(f"lacks {key}; download the file again, or save the whole network")
     shape = state[key].shape
@@ -197,7 +197,7 @@ def _length(state: Mapping[str, Tensor], key: str, axis: int) -> int:
 
 
 def _require_shapes(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Compare every name and shape with the generator's own. Raises ShapeMismatch, naming a few of them."""
+    """Compare every name and shape with the generator's. Raises ShapeMismatch, which names the first few."""
     missing = [key for key in expected if key not in state]
     extra = [key for key in state if key not in expected]
     wrong = [
@@ -212,7 +212,7 @@ def _require_shapes(state: Mapping[str, Tensor], expected: Mapping[str, Tensor])
 
 
 def _some(names: Iterable[object], most: int = 3) -> str:
-    """List the first few names, and how many more there are."""
-    everything = [str(name)[:120] for name in names]
-    rest = len(everything) - most
-    return (", ".join(everything[:most]) or "nothing") + (f" and {rest} more" if rest > 0 else "")
+    """List the first few names and the number of the others."""
+    shortened = [str(name)[:120] for name in names]
+    rest = len(shortened) - most
+    return (", ".join(shortened[:most]) or "nothing") + (f" and {rest} more" if rest > 0 else "")

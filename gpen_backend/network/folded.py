@@ -1,11 +1,11 @@
-"""The generator folded for inference: the same function as `network.Generator`, in fewer and cheaper steps.
+"""The generator folded for inference: computes the same as `network.Generator` in fewer and cheaper steps.
 
-Every constant goes into the weights beside it, once at load: equalisation scales, the gains of filter and
-activation, the share of the encoder's features. All styles come from one matrix product. What belongs to the
-latent stays float32; the maps and their convolutions have the dtype that was asked for, channels last.
+Loading multiplies every constant into the adjacent weights: equalisation scales, the gains of filter and
+activation, the share of the encoder's features. One matrix product computes all styles. The latent stays
+float32; feature maps and convolutions have the requested dtype, channels last.
 
-A latent scales either the activations or the weights of its convolution, whichever are fewer. Weights then
-belong to one face, so faces are run one by one where that pays. Measured in docs/performance.md.
+A latent scales either the activations or the weights of its convolution, whichever are fewer. Scaled weights
+belong to one face, so faces run one by one where that is faster. Measurements are in docs/performance.md.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gpen_backend.network.generator import EncoderBlock, Generator, StyledConv, ToRGB
 from gpen_backend.network.layers import EPSILON, GAIN, SLOPE, EqualisedLinear, ModulatedConv, PixelNorm, fir
-from gpen_backend.network.winograd import Winograd, pays
+from gpen_backend.network.winograd import Winograd, is_faster
 
 _LAYOUT = torch.channels_last
 
@@ -25,9 +25,9 @@ _LAYOUT = torch.channels_last
 class FoldedGenerator(nn.Module):
     """A generator for inference on one device.
 
-    size: side of input and output, px. dtype: of the maps and convolutions. one_by_one: the faces of a batch
-    run one after the other, wide layers by Winograd's filtering, which suits processors; else together and by
-    the library's own choice of algorithm, which suits GPUs.
+    size: side of input and output, px. dtype: of the feature maps and convolutions. one_by_one: run the faces
+    of a batch one after the other, and wide layers by Winograd's filtering, which suits CPUs; otherwise run
+    them together, by the library's choice of algorithm, which suits GPUs.
     """
 
     def __init__(self, generator: Generator, dtype: torch.dtype, one_by_one: bool) -> None:
@@ -74,11 +74,11 @@ class FoldedGenerator(nn.Module):
         rgb: Tensor | None = None
         for index, project in enumerate(self._to_rgbs):
             feature = features.pop()
-            # One convolution at 4 px, from then on one that enlarges and one that refines.
+            # One convolution at 4 px; at every further resolution one that enlarges and one that refines.
             for layer in (0,) if index == 0 else (2 * index - 1, 2 * index):
                 x = self._convs[layer](x, to_conv[layer], feature)
             rgb = project(x, to_rgb[index], rgb)
-        assert rgb is not None  # noqa: S101 - every generator has a first one
+        assert rgb is not None  # noqa: S101 - every generator has a layer to RGB
         return rgb
 
 
@@ -88,7 +88,7 @@ class _Linear(nn.Module):
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         assert isinstance(layer, EqualisedLinear)  # noqa: S101 - for the type checker
-        # The activation is linear along every ray, so its gain may come before it.
+        # Leaky ReLU commutes with a positive factor, so its gain can be folded into the weights before it.
         self.weight = _constant(layer.weight * (layer.scale * GAIN))
         self.bias = _constant(layer.bias * (layer.lr_mul * GAIN))
 
@@ -97,7 +97,7 @@ class _Linear(nn.Module):
 
 
 class _Styles(nn.Module):
-    """Every layer's style from the latent (N, D): float32 (N, in) each."""
+    """Computes the style of every layer, float32 (N, in) each, from the latent (N, D)."""
 
     def __init__(self, modulations: Sequence[EqualisedLinear]) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class _Styles(nn.Module):
 
 
 class _Encoder(nn.Module):
-    """One block of the encoder: blur and halve, but for the first; convolve, activate."""
+    """One block of the encoder: blur and halve (except in the first block), convolve, activate."""
 
     def __init__(self, block: EncoderBlock, dtype: torch.dtype) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class _Encoder(nn.Module):
 
 
 class _Styled(nn.Module):
-    """One modulated 3×3 convolution of the decoder, the encoder's feature beside it, activated."""
+    """One modulated 3×3 convolution of the decoder, concatenated with the encoder's feature, activated."""
 
     def __init__(self, layer: StyledConv, resolution: int, dtype: torch.dtype, one_by_one: bool) -> None:
         """resolution: side of the output, px."""
@@ -140,15 +140,15 @@ class _Styled(nn.Module):
         self.energy = _constant(weight.square().sum((-1, -2)))
         self.enlarges = conv.blur is not None
         side = resolution // 2 if self.enlarges else resolution
-        by_winograd = one_by_one and not self.enlarges and pays(dtype, out_channels, side)
+        by_winograd = one_by_one and not self.enlarges and is_faster(dtype, out_channels, side)
         self.winograd = Winograd(dtype, weight.device) if by_winograd else None
         if self.winograd is not None:
-            weight = self.winograd.spread(weight)
+            weight = self.winograd.transform_weight(weight)
         elif self.enlarges:
             weight = weight.transpose(0, 1)
         numbers = weight.numel() // self.energy.numel()
         self.scales_weights = one_by_one and side**2 > numbers * out_channels
-        # What is scaled at every run is rounded only then.
+        # Weights that are scaled in every run are rounded to `dtype` only afterwards.
         self.weight = _constant(weight, torch.float32 if self.scales_weights else dtype)
         self.blur = _constant(_filters(out_channels, 4, weight.device), dtype) if self.enlarges else None
         bias = layer.activate.bias * GAIN
@@ -160,9 +160,9 @@ class _Styled(nn.Module):
         """x: (N, in, H, W). style: (N, in) float32. feature: (N, out, H', W'). Returns (N, 2 out, H', W')."""
         gain = torch.rsqrt(F.linear(style.square(), self.energy) + EPSILON).mul_(GAIN)
         if self.scales_weights:
-            y = self._convolved(x, self._scaled(style, gain), self.bias)
+            y = self._convolve(x, self._scale_weight(style, gain), self.bias)
         else:
-            y = self._convolved(x * style.to(self._dtype)[:, :, None, None], self.weight)
+            y = self._convolve(x * style.to(self._dtype)[:, :, None, None], self.weight)
             y = torch.addcmul(self.bias[:, None, None], y, gain.to(self._dtype)[:, :, None, None])
         count, channels, height, width = y.shape
         shape = (count, 2 * channels, height, width)
@@ -171,17 +171,17 @@ class _Styled(nn.Module):
         torch.add(self.feature_bias, feature, alpha=self._feature_gain, out=both[:, channels:])
         return F.leaky_relu(both, SLOPE, inplace=True)
 
-    def _scaled(self, style: Tensor, gain: Tensor) -> Tensor:
-        """The weights for the one face of `style` (1, in) and `gain` (1, out)."""
+    def _scale_weight(self, style: Tensor, gain: Tensor) -> Tensor:
+        """Scale the weights for one face by `style` (1, in) and `gain` (1, out)."""
         if self.winograd is not None:
             return (self.weight * (style.T * gain)).to(self._dtype)
         factors = style.T * gain if self.enlarges else gain.T * style
         return (self.weight * factors[:, :, None, None]).to(self._dtype)
 
-    def _convolved(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if self.winograd is not None:
-            made: Tensor = self.winograd(x, weight)
-            return made if bias is None else made.add_(bias[:, None, None])
+            convolved: Tensor = self.winograd(x, weight)
+            return convolved if bias is None else convolved.add_(bias[:, None, None])
         if self.blur is None:
             return F.conv2d(x, weight, bias, padding=1)
         y = F.conv_transpose2d(x, weight, stride=2)
@@ -189,7 +189,7 @@ class _Styled(nn.Module):
 
 
 class _ToRGB(nn.Module):
-    """The picture so far at twice its size, and what a map adds to it. Pictures are float32."""
+    """Projects a feature map to RGB and adds it to the enlarged picture so far. Pictures are float32."""
 
     def __init__(self, layer: ToRGB, dtype: torch.dtype) -> None:
         super().__init__()
@@ -202,7 +202,7 @@ class _ToRGB(nn.Module):
     def forward(self, x: Tensor, style: Tensor, rgb: Tensor | None) -> Tensor:
         """x: (N, in, H, W). style: (N, in) float32. rgb: (N, 3, H/2, W/2) or None. Returns (N, 3, H, W)."""
         weight = (self.weight * style[:, None]).to(self._dtype)
-        # Face by face: a product of batches would copy the maps first.
+        # Face by face: a batched product would copy the feature maps first.
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
         added = torch.stack([own @ face.T for own, face in zip(weight, pixels, strict=True)])
         picture = added.float().reshape(len(x), 3, *x.shape[2:]) + self.bias
@@ -212,7 +212,7 @@ class _ToRGB(nn.Module):
 
 
 def _constant(value: Tensor, dtype: torch.dtype = torch.float32) -> nn.Parameter:
-    """A copy of `value` that belongs to a module."""
+    """A constant parameter with a copy of `value`."""
     copied = value.detach().to(dtype, copy=True)
     if copied.ndim == 4:
         copied = copied.contiguous(memory_format=_LAYOUT)
@@ -220,5 +220,5 @@ def _constant(value: Tensor, dtype: torch.dtype = torch.float32) -> nn.Parameter
 
 
 def _filters(channels: int, gain: float, device: torch.device) -> Tensor:
-    """The low-pass filter for each of so many channels, (channels, 1, 4, 4)."""
+    """The low-pass filter repeated for every channel, (channels, 1, 4, 4)."""
     return fir(gain).to(device).expand(channels, 1, 4, 4)

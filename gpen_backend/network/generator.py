@@ -1,6 +1,6 @@
 """The GPEN generator: an encoder whose features steer a StyleGAN2 decoder. Deterministic.
 
-Parameters keep GPEN's own names, so its checkpoints load strictly and unchanged.
+Parameters have GPEN's names, so its checkpoints load strictly and unchanged.
 
 Sources: Yang et al. 2021, "GAN Prior Embedded Network for Blind Face Restoration in the Wild"; GPEN's
 face_model/gpen_model.py.
@@ -22,15 +22,15 @@ from gpen_backend.network.layers import (
     Upsample,
 )
 
-# Of StyleGAN2: the mapping network learns a hundred times slower, and its weights are stored as much larger.
+# StyleGAN2's mapping network learns a hundred times slower, so its weights are stored a hundred times larger.
 _MAPPING_LR = 0.01
 
-# The decoder's first map; and down from which resolution every map is equally wide.
+# Resolution of the decoder's first feature map, and the resolution up to which all maps are equally wide.
 _SMALLEST = 4
 _WIDEST_RESOLUTION = 32
 
 SIZES = tuple(2**level for level in range(3, 13))
-"""Sides a generator can have, px. GPEN's authors train 256 to 2048."""
+"""Possible sides of a generator, px. GPEN's authors train 256 to 2048."""
 
 
 def channels_at(resolution: int, channel_multiplier: int, narrow: float) -> int:
@@ -41,7 +41,7 @@ def channels_at(resolution: int, channel_multiplier: int, narrow: float) -> int:
 
 
 class FeatureInjection(nn.Module):
-    """Sets the encoder's feature beside the decoder's, where StyleGAN2 would add noise."""
+    """Concatenates the encoder's feature to the decoder's, where StyleGAN2 adds noise."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class FeatureInjection(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """Modulated convolution, the encoder's feature beside it, activation."""
+    """Modulated convolution, concatenation of the encoder's feature, activation."""
 
     def __init__(self, in_channels: int, out_channels: int, style_dim: int, upsample: bool = False) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """A modulated 1×1 convolution to RGB, added to the picture so far at twice its size."""
+    """A modulated 1×1 convolution to RGB, added to the enlarged picture so far."""
 
     def __init__(self, in_channels: int, style_dim: int, upsample: bool = True) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class ConstantInput(nn.Module):
         self.input = nn.Parameter(torch.randn(1, channels, _SMALLEST, _SMALLEST))
 
     def forward(self, batch: int) -> Tensor:
-        """Repeat it for a batch. Returns (batch, C, 4, 4)."""
+        """Repeat the map for a batch. Returns (batch, C, 4, 4)."""
         return self.input.expand(batch, -1, -1, -1)
 
 
@@ -100,7 +100,7 @@ class Decoder(nn.Module):
     """StyleGAN2's generator with the encoder's features in place of its noise."""
 
     def __init__(self, channels: list[int], style_dim: int, mlp_layers: int) -> None:
-        """channels: of every resolution, 4×4 first."""
+        """channels: width at every resolution, 4×4 first."""
         super().__init__()
         mapping = [
             EqualisedLinear(style_dim, style_dim, _MAPPING_LR, activated=True) for _ in range(mlp_layers)
@@ -117,7 +117,7 @@ class Decoder(nn.Module):
             self.to_rgbs.append(ToRGB(2 * here, style_dim))
 
     def forward(self, code: Tensor, features: list[Tensor]) -> Tensor:
-        """code: (N, D). features: the encoder's, 4×4 first. Returns (N, 3, S, S)."""
+        """code: (N, D). features: of the encoder, 4×4 first. Returns (N, 3, S, S)."""
         latent = self.style(code)
         x = self.conv1(self.input(len(code)), latent, features[0])
         rgb: Tensor = self.to_rgb1(x, latent)
@@ -129,7 +129,7 @@ class Decoder(nn.Module):
 
 
 class EncoderBlock(nn.Sequential):
-    """Convolution and activation; below the first, a blur comes before and the sides are halved."""
+    """Convolution and activation. Blocks after the first blur first and halve the sides."""
 
     def __init__(self, in_channels: int, out_channels: int, halve: bool = True) -> None:
         if halve:
@@ -145,7 +145,7 @@ class Generator(nn.Module):
 
     size: side of input and output, px, a power of two from 8 to 4096. channel_multiplier, narrow: widths, see
     `channels_at`. style_dim: width of the latent. mlp_layers: depth of the mapping network.
-    Raises ValueError for a size that is none, or for widths that leave a layer without channels.
+    Raises ValueError for any other size, or for widths that leave a layer without channels.
     """
 
     def __init__(
@@ -158,9 +158,6 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         self.size = size
-        self.channel_multiplier = channel_multiplier
-        self.narrow = narrow
-        self.style_dim = style_dim
         if size not in SIZES:
             raise ValueError(f"size must be a power of two from {SIZES[0]} to {SIZES[-1]}, not {size}")
         resolutions = [_SMALLEST, *SIZES[: SIZES.index(size) + 1]]
@@ -176,7 +173,7 @@ class Generator(nn.Module):
         self.generator = Decoder(channels, style_dim, mlp_layers)
 
     def encode(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """image: (N, 3, S, S). Returns the code (N, D) and the features of every resolution, 4×4 first."""
+        """image: (N, 3, S, S). Returns the code (N, D) and the feature of every resolution, 4×4 first."""
         features = [image]
         for name in self._encoder_names:
             features.append(self.get_submodule(name)(features[-1]))

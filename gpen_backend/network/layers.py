@@ -1,7 +1,7 @@
-"""The layers of StyleGAN2 as GPEN uses them, with GPEN's parameter names and raw, unscaled values.
+"""StyleGAN2's layers as GPEN uses them, with GPEN's parameter names and raw, unscaled values.
 
-One plain convolution per layer whatever the batch: latents scale the activations, not the weights, and what
-scales the weights in the published formulas is moved to where there are fewer numbers.
+Each layer needs one plain convolution for any batch: latents scale the activations instead of the weights,
+and other scales of the published formulas move to whichever tensor is smaller.
 
 Sources: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN"; GPEN's
 face_model/gpen_model.py.
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name every torch reader knows)
 from torch import Tensor, nn
 
-# Of StyleGAN2: the activation's slope and gain, the guard of its normalisations, the binomial filter.
+# StyleGAN2's constants: slope and gain of the activation, epsilon of the normalisations, binomial filter.
 SLOPE = 0.2
 GAIN = math.sqrt(2)
 EPSILON = 1e-8
@@ -21,7 +21,7 @@ _FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
 
 
 def _activate(x: Tensor) -> Tensor:
-    """Leaky ReLU that keeps the variance. Overwrites `x`, which must be the caller's own."""
+    """Leaky ReLU that preserves the variance. Overwrites `x`."""
     return F.leaky_relu(x, SLOPE, inplace=True).mul_(GAIN)
 
 
@@ -54,7 +54,7 @@ class EqualisedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, in). Returns (N, out)."""
-        # Scaling the few inputs equals scaling the many weights.
+        # Scaling the inputs is equivalent to scaling the weights, of which there are more.
         y = F.linear(x * self.scale, self.weight, self.bias * self.lr_mul)
         return _activate(y) if self.activated else y
 
@@ -112,16 +112,16 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W). Returns (N, C, 2H, 2W)."""
-        # Zeros between the pixels, (2, 1) padding and the filter, in one transposed convolution.
+        # One transposed convolution for zero-stuffing, (2, 1) padding and the filter.
         channels = x.shape[1]
         kernel = self.kernel.expand(channels, 1, 4, 4)
         return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=channels)
 
 
 class ModulatedConv(nn.Module):
-    """A 3×3 convolution whose input channels are scaled by the latent, and its output back to unit variance.
+    """A 3×3 convolution: the latent scales its input channels, demodulation its output to unit variance.
 
-    `energy` follows from the weights and is renewed when they are loaded: load weights, never assign them.
+    `energy` derives from the weights and is updated by load_state_dict: load weights, do not assign them.
     """
 
     energy: Tensor
@@ -149,7 +149,7 @@ class ModulatedConv(nn.Module):
 
 
 def _measure_energy(layer: ModulatedConv, _keys: object = None) -> None:
-    """Sum the squares of the layer's weights over space, once per load: all that demodulation needs."""
+    """Sum the squares of the layer's weights over space, once per load, for demodulation."""
     layer.energy = layer.weight.detach()[0].square().sum((-1, -2))
 
 
@@ -164,7 +164,7 @@ class ModulatedProjection(nn.Module):
 
     def forward(self, x: Tensor, latent: Tensor) -> Tensor:
         """x: (N, in, H, W). latent: (N, D). Returns (N, 3, H, W)."""
-        # Three rows of weights are far fewer than the activations, so here it is they that are modulated.
+        # Modulates the weights: three rows of them are far smaller than the activations.
         style = self.modulation(latent) * self.scale
         weight = self.weight[0, :, :, 0, 0] * style[:, None, :]
         y: Tensor = weight @ x.flatten(2)

@@ -1,8 +1,7 @@
-"""3×3 convolutions by Winograd's minimal filtering: fewer multiplications, paid for with additions.
+"""3×3 convolutions by Winograd's minimal filtering, which trades multiplications for additions.
 
-A tile of 4×4 outputs comes from 6×6 inputs by 36 multiplications, in place of nine for each output, 144. The
-additions are matrix products too, one before the multiplication and one after it, by small matrices of
-constants.
+A tile of 4×4 outputs takes 36 multiplications of 6×6 inputs, instead of nine per output, 144. The additions
+are matrix products with small constant matrices, one before the multiplication and one after it.
 
 Sources: Winograd 1980, "Arithmetic Complexity of Computations"; Lavin and Gray 2015, "Fast Algorithms for
 Convolutional Neural Networks"; Barabasz et al. 2020, "Error Analysis and Improving the Accuracy of Winograd
@@ -18,12 +17,11 @@ from torch import Tensor, nn
 
 _TILE, _TAPS = 4, 3
 _SPAN = _TILE + _TAPS - 1
-# Where the polynomials behind the transforms are looked at, beside infinity. A half and minus two, and not
-# two and minus two as in Lavin and Gray: so a convolution in bfloat16 is off by 1.8 % of its result's
-# deviation in place of 2.8 (a plain one by 0.2).
+# Interpolation points of the transforms, besides infinity. With 1/2 and -2, instead of Lavin and Gray's 2 and
+# -2, the error of a bfloat16 convolution is 1.8 % of the result's deviation instead of 2.8 % (plain: 0.2 %).
 _POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
 
-# Numbers of a map that are transformed at once: what comes of them stays in a core's cache.
+# Values of a feature map that are transformed at once, so that the result stays in a core's cache.
 _STRIP = 2**16
 
 _NARROWEST, _SMALLEST = 128, 16
@@ -31,19 +29,19 @@ _NARROWEST, _SMALLEST = 128, 16
 
 @dataclass(frozen=True)
 class _Transforms:
-    """Of one dimension, float64; both at once are their Kronecker squares."""
+    """Matrices for one dimension, float64; those for two dimensions are their Kronecker squares."""
 
     inputs: Tensor
     weights: Tensor
     outputs: Tensor
 
 
-def pays(dtype: torch.dtype, out_channels: int, side: int) -> bool:
-    """Whether a layer with twice as many inputs as `out_channels`, on maps of `side` px, gains by it here.
+def is_faster(dtype: torch.dtype, out_channels: int, side: int) -> bool:
+    """Whether Winograd is faster for a layer of 2 * `out_channels` inputs on maps of `side` px, on this CPU.
 
-    Narrow layers have more to transform than to multiply, and the weights of small maps, of which there are
-    more than before, are read for nothing. Limits by measurement, see docs/performance.md. Processors with
-    AMX multiply bfloat16 so fast that the additions would cost more than they save.
+    In narrow layers the transforms outweigh the multiplications; on small maps reading the weights does, of
+    which Winograd has four times as many. The limits are measured, see docs/performance.md. On processors
+    with AMX, bfloat16 multiplications are so fast that the additions cost more than they save.
     """
     has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
     suits = dtype == torch.float32 or (dtype == torch.bfloat16 and not has_amx)
@@ -51,25 +49,25 @@ def pays(dtype: torch.dtype, out_channels: int, side: int) -> bool:
 
 
 class Winograd(nn.Module):
-    """A convolution with one pixel of zeros around, as F.conv2d(x, …, padding=1)."""
+    """A 3×3 convolution with one pixel of zero padding, equivalent to F.conv2d(x, …, padding=1)."""
 
     forth: Tensor
     back: Tensor
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        """dtype, device: of what is convolved."""
+        """dtype, device: of the feature maps."""
         super().__init__()
         self._along = _transforms()
         for name, along in (("forth", self._along.inputs), ("back", self._along.outputs)):
             self.register_buffer(name, torch.kron(along, along).to(device, dtype), persistent=False)
 
-    def spread(self, weight: Tensor) -> Tensor:
-        """Weights (out, in, 3, 3) as `forward` wants them: (36, in, out)."""
+    def transform_weight(self, weight: Tensor) -> Tensor:
+        """Transform weights (out, in, 3, 3) for `forward`: (36, in, out)."""
         along = self._along.weights.to(weight)
         return torch.einsum("ik,jl,ockl->ijco", along, along, weight).flatten(0, 1).contiguous()
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        """x: (N, in, H, W), sides multiples of 4. weight: as `spread` makes it, in the dtype of `x`.
+        """x: (N, in, H, W), sides multiples of 4. weight: from `transform_weight`, in the dtype of `x`.
 
         Returns (N, out, H, W), channels last.
         """
@@ -77,7 +75,7 @@ class Winograd(nn.Module):
         rows, columns = height // _TILE, width // _TILE
         padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
         face, row, column, channel = padded.stride()
-        # Every place in a tile, and for it all tiles, which overlap by two pixels.
+        # View of all tiles, indexed by the position in the tile first; neighbours overlap by two pixels.
         tiles = padded.as_strided(
             (_SPAN, _SPAN, count, rows, columns, channels),
             (row, column, face, _TILE * row, _TILE * column, channel),
@@ -89,7 +87,7 @@ class Winograd(nn.Module):
                 *given.shape[:2], -1, given.shape[3]
             )
         given = given.view(_SPAN**2, -1, channels)
-        # It is larger than any map of the network, and so is what follows.
+        # Free memory: these and the following tensors are larger than any feature map of the network.
         del padded, tiles, strip
         made = self.back @ torch.bmm(given, weight).view(_SPAN**2, -1)
         made = made.view(_TILE, _TILE, count, rows, columns, -1).permute(2, 3, 0, 4, 1, 5)
@@ -97,14 +95,14 @@ class Winograd(nn.Module):
 
 
 def _transforms() -> _Transforms:
-    """Toom and Cook's construction for `_POINTS` and infinity: Lavin and Gray's B^T, G and A^T.
+    """Build Lavin and Gray's B^T, G and A^T for `_POINTS` and infinity, by Toom and Cook's construction.
 
     B^T and A^T are exact in bfloat16.
     """
     inputs, weights, outputs = np.zeros((_SPAN, _SPAN)), np.zeros((_SPAN, _TAPS)), np.zeros((_TILE, _SPAN))
     for index, point in enumerate(_POINTS):
         others = _POINTS[:index] + _POINTS[index + 1 :]
-        # Coefficients, the constant first, of the polynomial that is 0 at all others.
+        # Coefficients, the constant first, of the polynomial with roots at all other points.
         inputs[index, : len(_POINTS)] = np.poly(others)[::-1]
         weights[index] = np.power(point, range(_TAPS)) / np.prod(point - np.array(others))
         outputs[:, index] = np.power(point, range(_TILE))

@@ -1,1 +1,1 @@
-"""The steps that restore one picture."""
+"""The steps that restore one picture; start with `steps`."""

@@ -1,4 +1,4 @@
-"""The soft mask that decides where a restored face is pasted: shaped by its landmarks, never a rectangle."""
+"""The soft mask of a face, shaped by its landmarks, that limits where the restored face is pasted."""
 
 import cv2
 import numpy as np
@@ -6,27 +6,28 @@ from numpy.typing import NDArray
 
 from gpen_common.types import Points
 
-# Proportions of a face in units of d (eye line to mouth) and i (eye to eye), by eye on aligned portraits,
-# frontal and turned: the hairline lies about 1 d above the eyes, the chin 0.75 d below the mouth, the cheeks
-# 1.2 i aside.
+# Proportions of a face in units of d (eye line to mouth) and i (eye to eye), judged by eye on aligned
+# portraits, frontal and turned: the hairline lies about 1 d above the eyes, the chin 0.75 d below the mouth,
+# the cheeks 1.2 i from the centre.
 _CENTRE = 0.38  # of d, below the eye line
-_HALF_HEIGHT = 1.55  # of d, where the mask has reached 0
-_HALF_WIDTH = 1.5  # of i, where the mask has reached 0
-_HALF_WIDTH_TURNED = 1.2  # of d: eyes of a turned head come together, its face does not as much
-_EXPONENT = 2.4  # between an ellipse and a rectangle, as a jaw is
-_SOLID = 0.7  # of the way out the mask is 1
-# Share of the crop's side at its border where the mask is 0, and where the border no longer matters.
+_HALF_HEIGHT = 1.55  # of d, where the mask reaches 0
+_HALF_WIDTH = 1.5  # of i, where the mask reaches 0
+_HALF_WIDTH_TURNED = 1.2  # of d: on a turned head, the eyes move closer together than the cheeks
+_EXPONENT = 2.4  # of the superellipse: between an ellipse (2) and a rectangle, like a jaw
+_SOLID = 0.7  # share of the radius within which the mask is 1
+# Distance from the crop's border, as a share of its side, up to which the mask is 0, and from which on the
+# border has no effect.
 _BORDER = 0.05
 _BORDER_END = 0.12
-# Eyes and mouth nearer than this share of the crop's side are a wrong guess, not a shape.
+# Distances between eyes and mouth below this share of the crop's side are wrong landmarks.
 _MIN_LENGTH = 0.1
 
 
 def face_mask(landmarks: Points, size: int) -> NDArray[np.float32]:
-    """A soft mask of the face in an aligned crop: forehead to chin, cheek to cheek.
+    """Draw a soft mask of the face in an aligned crop: forehead to chin, cheek to cheek.
 
     landmarks: (5, 2) float32, crop px. size: side of the crop, px.
-    Returns (size, size) float32 in [0, 1]: 1 on the face, falling smoothly to 0 around it, and exactly 0 on
+    Returns (size, size) float32 in [0, 1]: 1 on the face, smoothly falling to 0 around it, and exactly 0 in
     the outermost 5 % of the crop.
     """
     eyes, mouth = landmarks[:2].mean(0), landmarks[3:].mean(0)
@@ -50,12 +51,12 @@ def face_mask(landmarks: Points, size: int) -> NDArray[np.float32]:
 
 
 def _border(size: int) -> NDArray[np.float32]:
-    """(size,): how far each pixel is from the nearer end, as a share of the whole."""
+    """Distance of each pixel from the nearer end, as a share of the whole: (size,)."""
     places = np.arange(size, dtype=np.float32)
     return (np.minimum(places, places[::-1]) / size).astype(np.float32)
 
 
 def _smoothstep(t: NDArray[np.float32]) -> NDArray[np.float32]:
-    """0 below 0, 1 above 1, and a cubic with level ends between."""
+    """The smoothstep function: 0 below 0, 1 above 1, a cubic with flat ends in between."""
     t = t.clip(0, 1)
     return t * t * (3 - 2 * t)

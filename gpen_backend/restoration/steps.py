@@ -1,8 +1,8 @@
-"""Restoring one picture: align, network, enlarge, paste, adjust, as steps that anyone can read and time.
+"""Restoring one picture: align, run the network, enlarge, paste, adjust.
 
-Each step is a function from one `Work` to the next. Nothing is kept between pictures, and what belongs to a
-face travels with it. The steps are apart because the network's thread runs one of them and any other thread
-the rest; `restore` runs them all where it stands.
+Each step is a pure function from one `Work` to the next, so no state is shared between pictures or faces.
+The steps are separate because the server runs the network on one thread, in batches that requests share, and
+the other steps on other threads (scheduling/service.py). `run_steps` runs all of them on the calling thread.
 """
 
 import time
@@ -11,27 +11,24 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from gpen_backend.adjust.adjustments import adjust
-from gpen_backend.engines import Engine, restored_by
-from gpen_backend.restoration.align import AlignedFace, align_all
+from gpen_backend.adjust.adjustments import adjust_picture
+from gpen_backend.engines import Engine, run_engine
+from gpen_backend.restoration.align import AlignedFace, align_faces
 from gpen_backend.restoration.mask import face_mask
-from gpen_backend.restoration.paste import Patch, paste
-from gpen_backend.restoration.tasks import blended, network_input
+from gpen_backend.restoration.paste import Patch, paste_patches
+from gpen_backend.restoration.tasks import blend_by_task, prepare_for_network
 from gpen_backend.scheduling.batcher import BatchedFaces
-from gpen_common.geometry import compose, enlarge, resize_matrix
+from gpen_common import geometry
 from gpen_common.types import Pixels, Points, RestoreParams
-
-MAX_BATCH = 4
-"""Most faces in one run of the network, so that a crowd does not decide how much memory it takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One picture on its way.
+    """One picture between two steps.
 
-    image: (H, W, 3) uint8 RGB, as far as it has come. landmarks: (F, 5, 2) float32 px, or None.
-    faces: what was aligned. restored: what the network made of each, (S, S, 3) uint8 RGB. batch_size: most
-    faces that shared a run. timings_ms: milliseconds by step.
+    image: (H, W, 3) uint8 RGB, never written to. landmarks: (F, 5, 2) float32, (x, y) px; None leaves faces
+    as they are. faces: the aligned faces. restored: the network's output for each, (S, S, 3) uint8 RGB.
+    batch_size: most faces that shared a run of the network. timings_ms: milliseconds by step.
     """
 
     image: Pixels
@@ -43,79 +40,66 @@ class Work:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
 
-def restore(image: Pixels, landmarks: Points | None, params: RestoreParams, engine: Engine) -> Work:
-    """Restore every face of a picture and adjust the whole of it. The result's `image` is as large, times
-    `params.upscale`.
-
-    image: (H, W, 3) uint8 RGB; it is not written to. landmarks: (F, 5, 2) float32, (x, y) px; a face whose
-    landmarks are degenerate is left as it is, and without landmarks nothing is restored, only adjusted.
-    Raises EngineError.
-    """
-    return restored(Work(image, landmarks, params), engine)
+def run_steps(work: Work, engine: Engine) -> Work:
+    """Run all steps. The image of the result is `params.upscale` times as large. Raises EngineError."""
+    return finish(run_network(align(work, engine.size), engine))
 
 
-def restored(work: Work, engine: Engine) -> Work:
-    """All steps, one after the other. Raises EngineError."""
-    return finished(run_network(aligned(work, engine.size), engine))
-
-
-def aligned(work: Work, size: int) -> Work:
-    """Every face warped onto the template of `size`; none where strength 0 would leave it as it is."""
+def align(work: Work, size: int) -> Work:
+    """Warp every face onto the template of `size` px; degenerate landmarks and strength 0 give no face."""
     landmarks = work.landmarks if work.params.strength else None
-    return _timed("align", work, lambda: replace(work, faces=align_all(work.image, landmarks, size)))
+    return _time("align", work, lambda: replace(work, faces=align_faces(work.image, landmarks, size)))
 
 
 def run_network(work: Work, engine: Engine) -> Work:
-    """Every aligned face restored by `engine`, a few at a time, with nobody else's. Raises EngineError."""
+    """Restore the aligned faces in one batch, on the calling thread. Raises EngineError."""
     if not work.faces:
         return work
 
     def run() -> Work:
-        faces, restored = network_faces(work), list[Pixels]()
-        for first in range(0, len(faces), MAX_BATCH):
-            restored += restored_by(engine, faces[first : first + MAX_BATCH])
-        return replace(work, restored=tuple(restored), batch_size=min(MAX_BATCH, len(work.faces)))
+        restored = run_engine(engine, network_faces(work))
+        return replace(work, restored=tuple(restored), batch_size=len(restored))
 
-    return _timed("network", work, run)
+    return _time("network", work, run)
 
 
 def network_faces(work: Work) -> Sequence[Pixels]:
-    """What the network is to be given of `work`, (S, S, 3) uint8 RGB each."""
+    """The network's input for every aligned face, (S, S, 3) uint8 RGB each."""
     task = work.params.task
-    return [network_input(task, face.pixels[np.newaxis])[0] for face in work.faces]
+    return [prepare_for_network(task, face.pixels[np.newaxis])[0] for face in work.faces]
 
 
-def with_restored(work: Work, batched: BatchedFaces) -> Work:
-    """`work` with what the network made of `network_faces`, and how long they waited for it."""
+def add_restored(work: Work, batched: BatchedFaces) -> Work:
+    """Add the batcher's result for `network_faces`, with its waiting time and run time."""
     timings = {**work.timings_ms, "queue": batched.waited_ms, "network": batched.ran_ms}
     return replace(work, restored=batched.faces, batch_size=batched.batch_size, timings_ms=timings)
 
 
-def finished(work: Work) -> Work:
-    """What is left to do once the network has run: enlarge, paste, adjust."""
-    return adjusted(pasted(enlarged(work)))
+def finish(work: Work) -> Work:
+    """Run the steps after the network: enlarge, paste, adjust."""
+    return adjust(paste(enlarge(work)))
 
 
-def enlarged(work: Work) -> Work:
-    """The picture as large as it is asked for, and every face's way back into that."""
+def enlarge(work: Work) -> Work:
+    """Enlarge the image by `params.upscale`, and map the faces into the larger image."""
     scale = work.params.upscale
     if scale == 1:
         return work
 
     def run() -> Work:
-        image = enlarge(work.image, scale)
+        image = geometry.enlarge(work.image, scale)
         height, width = work.image.shape[:2]
-        larger = resize_matrix((width, height), (image.shape[1], image.shape[0]))
+        larger = geometry.resize_matrix((width, height), (image.shape[1], image.shape[0]))
         faces = tuple(
-            replace(face, inverse_affine=compose(larger, face.inverse_affine)) for face in work.faces
+            replace(face, inverse_affine=geometry.compose(larger, face.inverse_affine)) for face in work.faces
         )
         return replace(work, image=image, faces=faces)
 
-    return _timed("enlarge", work, run)
+    return _time("enlarge", work, run)
 
 
-def pasted(work: Work) -> Work:
-    """The restored faces blended with their inputs and laid back into the picture."""
+def paste(work: Work) -> Work:
+    """Blend the restored faces with their inputs and paste them into the image."""
     if not work.restored:
         return work
 
@@ -124,24 +108,24 @@ def pasted(work: Work) -> Work:
             _patch(face, restored, work.params)
             for face, restored in zip(work.faces, work.restored, strict=True)
         )
-        return replace(work, image=paste(work.image, patches))
+        return replace(work, image=paste_patches(work.image, patches))
 
-    return _timed("paste", work, run)
+    return _time("paste", work, run)
 
 
-def adjusted(work: Work) -> Work:
-    """The whole picture denoised, sharpened, brightened and so on, as far as it is asked for."""
-    return _timed("adjust", work, lambda: replace(work, image=adjust(work.image, work.params)))
+def adjust(work: Work) -> Work:
+    """Apply the adjustments of the whole image: denoise, sharpen, brightness and so on."""
+    return _time("adjust", work, lambda: replace(work, image=adjust_picture(work.image, work.params)))
 
 
 def _patch(face: AlignedFace, restored: Pixels, params: RestoreParams) -> Patch:
-    """What of one restored face goes where in the photo."""
+    """The patch for one restored face: its blend and its mask."""
     mask = face_mask(face.landmarks, face.pixels.shape[0])
-    return Patch(face, blended(face.pixels, restored, mask, params), mask)
+    return Patch(face, blend_by_task(face.pixels, restored, mask, params), mask)
 
 
-def _timed(step: str, work: Work, run: Callable[[], Work]) -> Work:
-    """What `run` makes of `work`, with the milliseconds it took under the name of the `step`."""
+def _time(step: str, work: Work, run: Callable[[], Work]) -> Work:
+    """Return the result of `run`, with its duration added to the timings of `work` as `step`."""
     start = time.perf_counter()
     done = run()
     elapsed = (time.perf_counter() - start) * 1000

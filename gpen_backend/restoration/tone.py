@@ -1,8 +1,8 @@
-"""The light and colour of a restored face, fitted to the photo around it.
+"""Matches light and colour of a restored face to the photo around it.
 
-Texture may change within a narrow border unseen; tone may not (Burt and Adelson, A multiresolution spline
-with application to image mosaics, 1983). So the low frequencies of a restored face are its input's where the
-mask ends, and become the network's, as far as they are wanted, only well inside.
+A change of texture within a narrow border is invisible, a change of tone is not (Burt and Adelson, A
+multiresolution spline with application to image mosaics, 1983). So the low frequencies of a restored face
+equal those of its input at the edge of the mask, and change to the network's only deep inside the face.
 """
 
 from dataclasses import dataclass
@@ -15,38 +15,36 @@ from gpen_common.types import Pixels
 
 Plane = NDArray[np.float32]
 
-# Gaussian that parts tone and colour from texture, as a share of the crop's side: 12.8 px at 512, about the
-# radius of an iris: wider than pores and lashes, narrower than lips.
+# Sigma of the Gaussian that separates tone and colour from texture, as a share of the crop's side: 12.8 px at
+# 512, about the radius of an iris; wider than pores and lashes, narrower than lips.
 _LOW_SIGMA = 0.025
-# Tone is worked out on a copy of this side, in which that Gaussian is 3.2 px wide.
+# Tone is computed on a copy of this side, where that Gaussian has a sigma of 3.2 px.
 _SMALL_SIDE = 128
-# The mask blurred this wide, as a share of the crop's side, tells how deep inside the face a place lies; at
-# these values of it tone begins to be the network's, and is its alone. By bench/seams.py.
+# Depth inside the face is the mask blurred with this sigma, as a share of the crop's side. Between these two
+# depths, tone changes from the input's to the network's. Tuned with tests/bench/seams.py.
 _DEPTH_SIGMA = 0.1
 _DEPTH_FROM, _DEPTH_TO = 0.5, 0.95
-# A shift of L up to so much fades out towards black and white, so that it clips nothing and lifts no black.
-# From 12 on (100 / 8) the fading would turn the order of tones around: the rest comes plain.
+# Up to this amount, a shift of L fades out towards black and white, so that it neither clips nor lifts
+# blacks. From 12 on (100 / 8) the fade would reverse the order of tones, so the excess does not fade.
 _GENTLE = 8.0
 _LOWEST, _HIGHEST = np.float32(1), np.float32(254)
 
 
 @dataclass(frozen=True, slots=True)
-class Tone:
-    """What a restored face keeps of its input's low frequencies, deep inside the mask.
+class KeptTone:
+    """How much of its input's low frequencies a restored face keeps.
 
-    light: share of L, 0 (the network's) to 1. chroma: the same of LAB a and b. keep_mean: the mean L of the
-    face stays. match_light, match_chroma: L, or a and b, are the input's where the mask ends.
+    light: share of the input's L deep inside the mask, 0 (the network's L) to 1. chroma: the same for LAB a
+    and b. keep_mean: keep the mean L of the face.
     """
 
     light: float = 0.0
     chroma: float = 0.0
     keep_mean: bool = False
-    match_light: bool = True
-    match_chroma: bool = True
 
 
-def toned(before: Pixels, after: Pixels, mask: Plane, tone: Tone) -> Plane:
-    """`after` with as much of the light and colour of `before` as `tone` wants.
+def match_tone(before: Pixels, after: Pixels, mask: Plane, tone: KeptTone) -> Plane:
+    """Give `after` as much of the light and colour of `before` as `tone` states.
 
     before, after: (S, S, 3) uint8 RGB. mask: (S, S) float32. Returns (S, S, 3) float32 in [0, 255].
     """
@@ -56,19 +54,18 @@ def toned(before: Pixels, after: Pixels, mask: Plane, tone: Tone) -> Plane:
     change = _change(_low(_lab_of(before, side)) - _low(_lab_of(after, side)), _small(mask, side), tone)
     if not change.any():
         return plain
-    more = _enlarged(change, after.shape[0])
-    more[..., 0] = _faded(lab[..., 0], more[..., 0], side)
-    # LAB and back costs OpenCV half a grey level, the same with and without the change.
+    more = _enlarge(change, after.shape[0])
+    more[..., 0] = _fade(lab[..., 0], more[..., 0], side)
+    # Converting to LAB and back costs half a grey level in OpenCV, which cancels out in the difference.
     changed = plain + (_rgb(lab + more) - _rgb(lab))
-    # No channel that was inside the range is driven to its ends.
+    # A channel that was not clipped before is not clipped after.
     return np.clip(changed, np.minimum(plain, _LOWEST), np.maximum(plain, _HIGHEST))
 
 
-def _change(difference: Plane, mask: Plane, tone: Tone) -> Plane:
-    """What is to be added to the LAB of a restored face, given how far its input's lies from it."""
+def _change(difference: Plane, mask: Plane, tone: KeptTone) -> Plane:
+    """The change of LAB for a restored face. difference: LAB of its input minus its own."""
     deep = _depth(mask)
-    light, chroma = (_share(deep, kept, match) for kept, match in (
-        (tone.light, tone.match_light), (tone.chroma, tone.match_chroma)))  # fmt: skip
+    light, chroma = _share(deep, tone.light), _share(deep, tone.chroma)
     change = difference * cv2.merge([light, chroma, chroma])
     weight = float((mask * deep).sum())
     if tone.keep_mean and weight > 0:
@@ -77,26 +74,26 @@ def _change(difference: Plane, mask: Plane, tone: Tone) -> Plane:
     return change
 
 
-def _share(deep: Plane, kept: float, match: bool) -> Plane:
-    """How much of the difference is made up for: `kept` deep inside, all of it at the border if asked."""
-    return 1 - (1 - np.float32(kept)) * deep if match else np.full_like(deep, kept)
+def _share(deep: Plane, kept: float) -> Plane:
+    """Share of the difference to compensate: `kept` deep inside the face, all of it at the edge."""
+    return 1 - (1 - np.float32(kept)) * deep
 
 
 def _depth(mask: Plane) -> Plane:
-    """0 where the mask ends, 1 deep inside the face, with a slope as gentle as the face has room for."""
+    """Depth inside the face: 0 at the edge of the mask, 1 deep inside, with a gentle slope in between."""
     blurred = cv2.GaussianBlur(mask, (0, 0), _DEPTH_SIGMA * mask.shape[0], borderType=cv2.BORDER_CONSTANT)
     t = ((blurred - _DEPTH_FROM) / (_DEPTH_TO - _DEPTH_FROM)).clip(0, 1)
     return t * t * (3 - 2 * t)  # type: ignore[no-any-return]
 
 
-def _faded(lightness: Plane, shift: Plane, side: int) -> Plane:
-    """`shift` of L, less of it where `lightness` is near black or white, and as much on the average."""
+def _fade(lightness: Plane, shift: Plane, side: int) -> Plane:
+    """Reduce a `shift` of L where `lightness` is near black or white, and keep its local average."""
     square = np.square(lightness * np.float32(0.02) - 1)
     less = square * square * shift.clip(-_GENTLE, _GENTLE)
-    return shift - less + _enlarged(_low(_small(less, side)), len(less))  # type: ignore[no-any-return]
+    return shift - less + _enlarge(_low(_small(less, side)), len(less))  # type: ignore[no-any-return]
 
 
-def _enlarged(small: Plane, side: int) -> Plane:
+def _enlarge(small: Plane, side: int) -> Plane:
     return cv2.resize(small, (side, side), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
 
 
@@ -105,7 +102,7 @@ def _small(pixels: NDArray[np.uint8] | Plane, side: int) -> Plane:
 
 
 def _low(small: Plane) -> Plane:
-    """Tone and colour of a picture of any channels, without its texture."""
+    """Remove texture from a picture, which leaves tone and colour."""
     return cv2.GaussianBlur(small, (0, 0), _LOW_SIGMA * len(small))  # type: ignore[return-value]
 
 
@@ -114,10 +111,10 @@ def _lab_of(pixels: Pixels, side: int) -> Plane:
 
 
 def _lab(picture: Plane) -> Plane:
-    """(H, W, 3) RGB in [0, 255] as CIE LAB, L in [0, 100]."""
+    """Convert (H, W, 3) RGB in [0, 255] to CIE LAB, L in [0, 100]."""
     return cv2.cvtColor(picture * np.float32(1 / 255), cv2.COLOR_RGB2Lab)  # type: ignore[return-value]
 
 
 def _rgb(lab: Plane) -> Plane:
-    """(H, W, 3) CIE LAB as RGB in [0, 255]."""
+    """Convert (H, W, 3) CIE LAB to RGB in [0, 255]."""
     return cv2.cvtColor(lab, cv2.COLOR_Lab2RGB).clip(0, 1) * np.float32(255)

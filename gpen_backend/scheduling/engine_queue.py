@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from gpen_backend.engines import Engine, EngineOutOfMemory, restored_by
+from gpen_backend.engines import Engine, EngineOutOfMemory, run_engine
 from gpen_common.types import Pixels
 
 # Successful batches in a row after which a limit that was halved for lack of memory doubles.
@@ -121,7 +121,7 @@ def run_batch(engine: Engine, faces: Sequence[Pixels]) -> list[Pixels | Exceptio
     Raises EngineOutOfMemory if several faces exceed the memory.
     """
     try:
-        return [*restored_by(engine, faces)]
+        return [*run_engine(engine, faces)]
     except EngineOutOfMemory as error:
         if len(faces) > 1:
             raise

@@ -11,7 +11,7 @@ from typing import TypeVar
 from gpen_backend.engines import Engine
 from gpen_backend.http.errors import ProtocolError
 from gpen_backend.http.infer_request import RestoreRequest
-from gpen_backend.models.registry import ModelNotReady, Models, WrongTask
+from gpen_backend.models.registry import ModelNotReady, ModelRegistry, WrongTask
 from gpen_backend.restoration import steps
 from gpen_backend.restoration.steps import Work
 from gpen_backend.scheduling.batch_size import best_batch
@@ -28,11 +28,11 @@ Result = TypeVar("Result")
 
 
 class Service:
-    """Models, threads and requests of one server. Deadlines are on time.monotonic's clock, seconds."""
+    """ModelRegistry, threads and requests of one server. Deadlines are on time.monotonic's clock, seconds."""
 
     def __init__(self, settings: BackendSettings) -> None:
         self.settings = settings
-        self.models = Models(settings)
+        self.models = ModelRegistry(settings)
         self._network = ThreadPoolExecutor(1, "gpen-network")
         self._pixels = Threads(settings.threads, "gpen-pixels")
         self._batcher = Batcher(self._network, settings.max_faces_waiting, settings.max_wait_ms / 1000)
@@ -68,7 +68,7 @@ class Service:
     ) -> tuple[Engine, Work]:
         """Restore the faces of `request` with the model `name`. Also returns the engine that ran.
 
-        Raises UnknownModel, ModelNotReady, EngineError, ProtocolError 400, 429 or 503.
+        Raises ModelNotServed, ModelNotReady, EngineError, ProtocolError 400, 429 or 503.
         """
         try:
             self.models.require_task(name, request.params.task)
@@ -84,17 +84,17 @@ class Service:
 
         def align() -> tuple[Work, Sequence[Pixels]]:
             work = Work(request.image, request.landmarks, request.params)
-            aligned = steps.aligned(work, engine.size)
+            aligned = steps.align(work, engine.size)
             return aligned, steps.network_faces(aligned)
 
         work, faces = await self.run_on_pixels(align, deadline)
         if faces:
-            work = steps.with_restored(work, await self._run_network(engine, faces, deadline))
-        return engine, await self.run_on_pixels(lambda: steps.finished(work), deadline)
+            work = steps.add_restored(work, await self._run_network(engine, faces, deadline))
+        return engine, await self.run_on_pixels(lambda: steps.finish(work), deadline)
 
     async def load_default(self) -> None:
         """Download the default model if needed, and load it. Its status reports a failure."""
-        await self.models.fetched()
+        await self.models.finish_download()
         try:
             await self._engine(self.models.default, None)
         except ModelNotReady:

@@ -1,1 +1,1 @@
-"""Published checkpoints and the folder that holds them."""
+"""The published checkpoints and the folder that stores them."""

@@ -1,9 +1,9 @@
-"""The published GPEN checkpoints: their shapes, what they are for, and where their files are. Torch-free.
+"""The published GPEN checkpoints: their tasks, their shapes and the addresses of their files. Torch-free.
 
-Sources: the model zoo of GPEN's README, the release pages of the exports, and the file names users give them.
-None of the files could be fetched when this was written. Names and addresses were found in public code that
-uses them; sizes and checksums of the exports likewise. Not confirmed: that the bucket of the `.pth` files
-has the 1024 and 2048 ones too, which is why ModelScope's repository is asked first for these.
+Sources: the model zoo of GPEN's README, the release pages of the exports, and public code that downloads the
+files, which gives their names, addresses, sizes and checksums. No file could be downloaded when this was
+written. It is not confirmed that the bucket of the `.pth` files holds those for 1024 and 2048 px, so
+ModelScope is tried first for these.
 """
 
 from collections.abc import Mapping
@@ -11,25 +11,25 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from gpen_common.download import Remote
+from gpen_common.download import RemoteFile
 from gpen_common.types import Task
 
 Format: TypeAlias = Literal["pth", "onnx"]
-"""`pth`: a checkpoint of torch's, for the torch engine. `onnx`: an export, for ONNX Runtime."""
+"""`pth`: a torch checkpoint, for the torch engine. `onnx`: an export, for ONNX Runtime."""
 
 LICENCE = (
     "GPEN's authors released code and weights for academic and non-commercial use; in 2026 that line was "
     "removed from their repository without a replacement. Whether your use is allowed is yours to find out."
 )
-"""What everybody is told who fetches a checkpoint."""
+"""Notice about the licence, shown with every download of a checkpoint."""
 
 _ALIYUN = "https://public-vigen-video.oss-cn-shanghai.aliyuncs.com/robin/models/"
 _MODELSCOPE = "https://www.modelscope.cn/models/iic/cv_gpen_image-portrait-enhancement-hires/resolve/master/"
 _FACEFUSION = "https://github.com/facefusion/facefusion-assets/releases/download/models-3.0.0/"
-# Its tag is "Models": links to a tag "GPEN-BFR", which some programs carry, lead nowhere.
+# The tag is "Models": the tag "GPEN-BFR", which some programs use, does not exist.
 _HARISREEDHAR = "https://github.com/harisreedhar/Face-Upscalers-ONNX/releases/download/Models/"
 
-# A checkpoint is its numbers in float32 and some names; twice that is more than any published one can have.
+# A checkpoint holds its weights in float32 and their names; no published one can be larger than twice that.
 _BYTES_PER_PARAMETER, _SLACK, _NAMES = 4, 2, 64 << 20
 
 
@@ -37,8 +37,8 @@ _BYTES_PER_PARAMETER, _SLACK, _NAMES = 4, 2, 64 << 20
 class ModelFile:
     """One file that holds a model's weights.
 
-    name: on disk. aliases: other names that people have it under. urls: where it is published, in the order
-    to try; none for a file that is the user's own. size: bytes, sha256: hex digest, None where not published.
+    name: on disk. aliases: other common names. urls: where it is published, in the order to try; empty for
+    the user's own export. size: bytes. sha256: hex digest. Both are None if not published.
     """
 
     name: str
@@ -51,11 +51,11 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
-    """One checkpoint of GPEN's.
+    """One GPEN checkpoint.
 
     name: as in `/v2/models/{name}`. task: what it was trained for. size: side of the network's input and
-    output, px. channel_multiplier, narrow: the widths of its layers. parameters: how many numbers it holds.
-    files: what its weights are published as, the most usual of each format first.
+    output, px. channel_multiplier, narrow: widths of its layers. parameters: number of weights.
+    files: that can hold its weights, the preferred one of each format first.
     """
 
     name: str
@@ -66,15 +66,19 @@ class KnownModel:
     parameters: int
     files: tuple[ModelFile, ...]
 
-    def remote(self, file: ModelFile, mirror: str | None = None) -> Remote:
-        """How to fetch one of `files`. mirror: base address in place of the published ones."""
+    def published_as(self, kind: Format) -> ModelFile | None:
+        """The published file of a format, None if there is none."""
+        return next((file for file in self.files if file.format == kind and file.urls), None)
+
+    def remote(self, file: ModelFile, mirror: str | None = None) -> RemoteFile:
+        """Describe the download of one of `files`. mirror: base address that replaces the published ones."""
         urls = file.urls if mirror is None else (f"{mirror.rstrip('/')}/{file.name}",)
-        most = file.size or self.parameters * _BYTES_PER_PARAMETER * _SLACK + _NAMES
-        return Remote(file.name, urls, file.sha256, file.size, most)
+        max_bytes = file.size or self.parameters * _BYTES_PER_PARAMETER * _SLACK + _NAMES
+        return RemoteFile(file.name, urls, file.sha256, file.size, max_bytes)
 
 
 def _own(model: str) -> ModelFile:
-    """An export that the user has made."""
+    """The user's own export of a model."""
     return ModelFile(f"{model}-own.onnx", "onnx")
 
 
@@ -161,7 +165,7 @@ _MODELS = (
 )  # fmt: skip
 
 KNOWN_MODELS: Mapping[str, KnownModel] = MappingProxyType({model.name: model for model in _MODELS})
-"""Every model this backend can serve: the restorers, smallest first, then those for other tasks."""
+"""Every model this backend can serve: those that restore, smallest first, then those for other tasks."""
 
 RESTORERS: tuple[str, ...] = tuple(model.name for model in _MODELS if model.task == "restore")
 """The models that restore, smallest first."""

@@ -1,25 +1,25 @@
-"""What can be wrong with a checkpoint.
+"""Errors about checkpoints.
 
 CheckpointError
 ├── Unreadable        empty, cut short, a web page, or otherwise no torch file
-│   └── UnsafePickle  a pickle with more than weights in it; nothing of it was run
-├── NotAGenerator     the weights of another network, a discriminator for instance
-├── ShapeMismatch     a GPEN generator with tensors missing, extra, or of other shapes
-├── BadWeights        the right tensors with the wrong numbers in them
-└── Altered           another file than the published one, or than the one that was used before
+│   └── UnsafePickle  a pickle that contains code; none of it was run
+├── NotAGenerator     the weights of another network, such as a discriminator
+├── ShapeMismatch     a GPEN generator with missing, extra or differently shaped tensors
+├── BadWeights        the right tensors with invalid values
+└── Altered           not the published file, or not the file that was recorded on first use
 """
 
 
 class CheckpointError(Exception):
-    """Base of all. `str(error)` says in one line what was found and what to do about it."""
+    """Base of all errors about checkpoints. `str(error)` states in one line what is wrong and what to do."""
 
 
 class Unreadable(CheckpointError):
-    """The file is empty, cut short, or no torch checkpoint."""
+    """The file is empty, cut short, or not a torch checkpoint."""
 
 
 class UnsafePickle(Unreadable):
-    """The file asks for code to be run. None was."""
+    """The file contains code besides weights. None of it was run."""
 
 
 class NotAGenerator(CheckpointError):
@@ -27,12 +27,12 @@ class NotAGenerator(CheckpointError):
 
 
 class ShapeMismatch(CheckpointError):
-    """A GPEN generator, but with tensors missing, extra, or of shapes that do not fit each other."""
+    """A GPEN generator with tensors that are missing, extra, or of inconsistent shapes."""
 
 
 class BadWeights(CheckpointError):
-    """Tensors that are not float32, not finite, or not whole."""
+    """Tensors that are not float32, not finite, or incomplete."""
 
 
 class Altered(CheckpointError):
-    """The file is not the published one, or not the one that was used before."""
+    """The file is not the published one, or not the one that was recorded on first use."""

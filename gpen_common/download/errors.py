@@ -1,17 +1,17 @@
-"""What can go wrong while a file is fetched.
+"""Errors of a download.
 
 DownloadError
-├── Unreachable   no connection to the server
-├── Interrupted   the connection broke or stalled too often, or the time was up
-├── Refused       the server's status is no success
-├── WrongFile     what came has another size or checksum, or is a web page
-├── NoSpace       the disk is full
-└── Stopped       the caller asked to stop
+├── Unreachable       no connection to the server
+├── Interrupted       the connection broke or stalled too often, or the deadline passed
+├── DownloadRefused   the server answered with an error, or with something this package does not accept
+├── WrongFile         the content has another size or checksum, or is a web page
+├── NoSpace           the disk is full
+└── Stopped           the caller stopped the download
 """
 
 
 class DownloadError(Exception):
-    """Base of all. `str(error)` is one sentence that names the file's address."""
+    """Base of all errors of a download. `str(error)` is one sentence that names the file's address."""
 
 
 class Unreachable(DownloadError):
@@ -19,15 +19,15 @@ class Unreachable(DownloadError):
 
 
 class Interrupted(DownloadError):
-    """The connection broke or stalled more often than the patience allows, or the time was up."""
+    """The connection broke or stalled more often than the retry policy allows, or the deadline passed."""
 
 
-class Refused(DownloadError):
-    """The server answered with a status that is no success."""
+class DownloadRefused(DownloadError):
+    """The server answered with an error status, a redirect that is not followed, or compressed content."""
 
 
 class WrongFile(DownloadError):
-    """What the server sends is not the file."""
+    """The server sent something else than the file."""
 
 
 class NoSpace(DownloadError):
@@ -35,11 +35,11 @@ class NoSpace(DownloadError):
 
 
 class Stopped(DownloadError):
-    """The caller asked to stop. What has come stays for the next time."""
+    """The caller stopped the download. The bytes received so far stay for the next call."""
 
 
-class Passing(Exception):
-    """A failure that another try may mend; it never leaves this package. retry_after: seconds to wait."""
+class Transient(Exception):
+    """A failure worth a retry; internal to this package. retry_after: seconds to wait at least."""
 
     def __init__(self, message: str, retry_after: float = 0) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""A download on disk that is not whole yet: its bytes, and what they are the beginning of."""
+"""A partial download on disk: its bytes, and the origin needed to resume it."""
 
 import json
 import os
@@ -8,10 +8,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What the bytes of a partial file belong to.
+    """Where the bytes of a partial download came from.
 
-    url: as it was asked for, before redirects. validator: the strong ETag or the date that the server gave
-    this version of the file, None where it gave neither. total: bytes of the whole file, where told.
+    url: as requested, before redirects. validator: the server's strong ETag or date of this version of the
+    file, None if it sent neither. total: bytes of the whole file, None if the server did not declare them.
     """
 
     url: str
@@ -20,7 +20,7 @@ class Origin:
 
 
 class Partial:
-    """The file that becomes `target`. It lies next to it, hidden, so that a rename completes it."""
+    """A hidden file next to `target`, which becomes `target` by a rename once it is complete."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -29,33 +29,33 @@ class Partial:
 
     @property
     def size(self) -> int:
-        """Bytes so far; 0 without a file."""
+        """Bytes received so far; 0 without a file."""
         try:
             return self.path.stat().st_size
         except OSError:
             return 0
 
     def origin(self) -> Origin | None:
-        """What the bytes belong to; None where nobody knows."""
+        """The origin of the bytes, None if it is unknown."""
         try:
             return Origin(**json.loads(self._notes.read_text()))
         except (OSError, ValueError, TypeError):
             return None
 
     def begin(self, origin: Origin) -> None:
-        """Start anew, empty, as the beginning of `origin`."""
+        """Start an empty download from `origin`."""
         self.discard()
         self.path.touch()
         self._notes.write_text(json.dumps(asdict(origin)))
 
     def discard(self) -> None:
-        """Remove what there is."""
-        # The notes last: bytes without notes are never taken up again, but notes describe no other bytes.
+        """Delete the bytes and their origin."""
+        # The notes go last: bytes without notes are never resumed, and notes without bytes do no harm.
         self.path.unlink(missing_ok=True)
         self._notes.unlink(missing_ok=True)
 
     def complete(self) -> Path:
-        """Make it the target, at once and for good. Returns the target."""
+        """Sync the bytes to disk and rename them to the target, atomically. Returns the target."""
         with self.path.open("rb") as file:
             os.fsync(file.fileno())
         self.path.replace(self.target)

@@ -1,11 +1,11 @@
-"""The queue before the network, with many callers: throughput beside that of the bare network.
+"""Throughput of the batcher and of the whole backend under load, compared with the bare network.
 
 ./run bench batching [--size 512] [--callers 16] [--faces 3] [--rounds 3] [--device cpu]
 
-bare: `engine.restore` in a loop on its thread, at the best batch size that warming up found. queue: so many
-callers, each sending one face after the other through the Batcher. backend: the same through the whole
-backend, embedded, over its wire: decode, align, queue, blend, paste, encode, on the same cores. The three
-take turns; medians of the rounds. `share` is of the bare network's throughput in the same round.
+bare: `engine.restore` in a loop on its thread, with the best batch size found by the warm-up. queue:
+concurrent callers, each sending one face after the other through the Batcher. backend: the same through the
+whole embedded backend and its protocol: decode, align, queue, blend, paste, encode, on the same cores. The
+three take turns; medians of the rounds. `share`: of the bare network's throughput in the same round.
 """
 
 import argparse
@@ -19,9 +19,9 @@ from pathlib import Path
 import httpx
 import numpy as np
 import torch
-from measured import hardware, keep
 from network import SHAPES, faces
 from published import seeded
+from results import hardware, keep
 
 from gpen_backend.app import create_app
 from gpen_backend.network.generator import Generator
@@ -31,11 +31,11 @@ from gpen_client.client import GpenClient
 from gpen_common.types import RestoreParams
 
 MODELS = {256: "gpen-bfr-256", 512: "gpen-bfr-512", 1024: "gpen-bfr-1024"}
-# The gateway's portrait.
+# Side of the gateway's portraits, px.
 SIDE = 896
 
 
-def checkpoint(folder: Path, size: int) -> None:
+def save_checkpoint(folder: Path, size: int) -> None:
     with torch.device("meta"):
         shapes = Generator(*SHAPES[size]).state_dict()
     torch.save(seeded(shapes), folder / f"{MODELS[size].upper()}.pth")
@@ -43,7 +43,7 @@ def checkpoint(folder: Path, size: int) -> None:
 
 async def measure(size: int, callers: int, each: int, rounds: int, device: str) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint(Path(folder), size)
+        save_checkpoint(Path(folder), size)
         settings = BackendSettings(
             engine="torch", models_dir=Path(folder), default_model=MODELS[size], device=device,
             max_queue=callers * 2,
@@ -83,7 +83,7 @@ async def compare(
         )
         assert answer.faces == 1
 
-    async def by_all(one: Callable[[], Awaitable[None]]) -> None:
+    async def run_callers(one: Callable[[], Awaitable[None]]) -> None:
         async def caller() -> None:
             for _ in range(each):
                 await one()
@@ -97,7 +97,7 @@ async def compare(
         taken = {"bare": total // best * best / (time.perf_counter() - start)}
         for kind, one in (("queue", through_queue), ("backend", through_backend)):
             start = time.perf_counter()
-            await by_all(one)
+            await run_callers(one)
             taken[kind] = total / (time.perf_counter() - start)
         print(f"{size} px, round {number}: " + ", ".join(f"{k} {v:.2f} faces/s" for k, v in taken.items()))
         for kind, rate in taken.items():
@@ -122,11 +122,11 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    asked = parser.parse_args()
-    told = hardware()
+    options = parser.parse_args()
+    machine = hardware()
     results = [
-        asyncio.run(measure(int(size), asked.callers, asked.faces, asked.rounds, asked.device))
-        for size in asked.size.split(",")
+        asyncio.run(measure(int(size), options.callers, options.faces, options.rounds, options.device))
+        for size in options.size.split(",")
     ]
     table: list[list[object]] = [
         [
@@ -145,7 +145,7 @@ def main() -> None:
         ]
         shares = [f"{row['share'][kind]:.0%}" for kind in ("queue", "backend")]
         table.append([row["size"], row["best_batch"], *rates, *shares])
-    keep("batching", {"results": results}, table, told)
+    keep("batching", {"results": results}, table, machine)
 
 
 if __name__ == "__main__":

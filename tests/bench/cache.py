@@ -1,10 +1,10 @@
-"""How quickly a kept result is answered.
+"""Response times of the cache.
 
 ./run bench cache [--repeats 200]
 
-A gateway on a real socket, the classical engine, one caller; 1000x800 JPEGs in, portraits as JPEG out. `miss`
-makes the result; `hit` finds it in memory, on disk, or in a Redis of its own (Debian: redis-server; left out
-where there is none); `304` is a hit whose caller has the picture already. Milliseconds as callers see them.
+A gateway on a real socket, the classical engine, one client; 1000x800 JPEGs in, portraits as JPEG out. `miss`
+computes the result; `hit` finds it in memory, on disk, or in a local Redis (Debian: redis-server; skipped if
+not installed); `304` is a hit for a client that has the picture already. Milliseconds seen by the client.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from statistics import median, quantiles
 
 import httpx
 import numpy as np
-from measured import hardware, keep
-from served import gateway
+from results import hardware, keep
+from servers import run_gateway
 
 from gateway.imaging.encoder import encode
 
@@ -32,18 +32,18 @@ MISSES = 15
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=200)
-    given = parser.parse_args()
+    options = parser.parse_args()
     machine, results = hardware(), {}
     table: list[list[object]] = [["kept in", "what", "median, ms", "95 %, ms"]]
     for tier in ("memory", "disk", "redis"):
-        with tempfile.TemporaryDirectory() as name, store(tier, Path(name)) as settings:
+        with tempfile.TemporaryDirectory() as name, prepare_tier(tier, Path(name)) as settings:
             if settings is None:
                 continue
             with (
-                gateway(Path(name), **settings) as server,
+                run_gateway(Path(name), **settings) as server,
                 httpx.Client(base_url=server.url, timeout=60) as client,
             ):
-                for what, times in measure(client, given.repeats).items():
+                for what, times in measure(client, options.repeats).items():
                     results[f"{tier}, {what}"] = times
                     table.append([tier, what, f"{median(times):.1f}", f"{quantiles(times, n=20)[-1]:.1f}"])
     keep("cache", results, table, machine)
@@ -51,27 +51,28 @@ def main() -> None:
 
 def measure(client: httpx.Client, repeats: int) -> dict[str, list[float]]:
     photos = [photo(number) for number in range(MISSES)]
-    misses = [timed(lambda p=p: answer(client, p, "miss")) for p in photos]
-    # What is written behind the answer's back is there by then.
+    misses = [time_ms(lambda p=p: enhance(client, p, "miss")) for p in photos]
+    # Wait for the write-behind to the slower tiers.
     time.sleep(0.5)
-    tag = {"If-None-Match": answer(client, photos[0], "hit").headers["ETag"]}
+    tag = {"If-None-Match": enhance(client, photos[0], "hit").headers["ETag"]}
     return {
         "miss": misses,
-        "hit": [timed(lambda p=photos[n % MISSES]: answer(client, p, "hit")) for n in range(repeats)],
+        "hit": [time_ms(lambda p=photos[n % MISSES]: enhance(client, p, "hit")) for n in range(repeats)],
         "304": [
-            timed(lambda: client.post("/v1/enhance", content=photos[0], headers=tag)) for _ in range(repeats)
+            time_ms(lambda: client.post("/v1/enhance", content=photos[0], headers=tag))
+            for _ in range(repeats)
         ],
     }
 
 
-def answer(client: httpx.Client, picture: bytes, expected: str) -> httpx.Response:
-    answered = client.post("/v1/enhance", content=picture)
-    if answered.status_code != 200 or answered.headers["X-Cache"] != expected:
-        sys.exit(f"{answered.status_code} {answered.headers.get('X-Cache')}, not a {expected}")
-    return answered
+def enhance(client: httpx.Client, picture: bytes, expected: str) -> httpx.Response:
+    answer = client.post("/v1/enhance", content=picture)
+    if answer.status_code != 200 or answer.headers["X-Cache"] != expected:
+        sys.exit(f"got {answer.status_code} with X-Cache {answer.headers.get('X-Cache')}, not a {expected}")
+    return answer
 
 
-def timed(call: Callable[[], object]) -> float:
+def time_ms(call: Callable[[], object]) -> float:
     started = time.perf_counter()
     call()
     return (time.perf_counter() - started) * 1000
@@ -83,19 +84,19 @@ def photo(number: int) -> bytes:
 
 
 @contextmanager
-def store(tier: str, folder: Path) -> Iterator[dict[str, str] | None]:
-    """The settings that keep results in `tier`; None where it cannot be had."""
+def prepare_tier(tier: str, folder: Path) -> Iterator[dict[str, str] | None]:
+    """The settings that cache results in `tier`; None if it is not installed."""
     memory = {"GATEWAY_CACHE_MEMORY_BYTES": "256000000" if tier == "memory" else "0"}
     if tier != "redis":
         yield {**memory, "GATEWAY_CACHE_DIR": str(folder / "results")}
         return
     binary = shutil.which("redis-server")
-    with redis_server(binary, folder) if binary else nullcontext() as url:
+    with run_redis(binary, folder) if binary else nullcontext() as url:
         yield {**memory, "GATEWAY_CACHE_URL": url} if url else None
 
 
 @contextmanager
-def redis_server(binary: str, folder: Path) -> Iterator[str]:
+def run_redis(binary: str, folder: Path) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     command = [binary, "--port", str(port), "--save", "", "--dir", str(folder)]

@@ -1,12 +1,12 @@
-"""How time and memory grow with pixels, faces and callers.
+"""Growth of time and memory with pixels, faces and concurrent callers.
 
 ./run bench growth [--only pixels,faces,callers] [--repeats 3]
 
-A gateway of its own for each row, with the backend inside, so that its peak memory is that row's; JPEGs in
-and out over a real socket. pixels: one face, as a portrait and as the whole photo, classical engine. faces: a
-photo of 12 megapixels with so many faces, restored as a whole, by the classical engine and by the network of
-gpen-bfr-512 with random weights. callers: so many at once, each sending portraits of 2 megapixels, classical
-engine. Medians; writes tables and a plot to docs.
+Each row runs a new gateway with an embedded backend, so that its peak memory belongs to that row; JPEGs in
+and out over a real socket. pixels: one face, as a portrait and as a whole photo, classical engine. faces:
+whole photos of 12 megapixels with several faces, by the classical engine and by the network of gpen-bfr-512
+with random weights. callers: concurrent clients, each sending portraits of 2 megapixels, classical engine.
+Medians; writes tables and a plot to docs.
 """
 
 import argparse
@@ -21,9 +21,9 @@ from typing import Any
 import cv2
 import httpx
 import numpy as np
-from batching import checkpoint
-from measured import ROOT, hardware, keep
-from served import Server, fresh, gateway
+from batching import save_checkpoint
+from results import ROOT, hardware, keep
+from servers import Server, fresh, run_gateway
 from skimage import data
 
 from gateway.imaging.encoder import encode
@@ -55,8 +55,8 @@ def crowd(count: int, size: tuple[int, int]) -> np.ndarray:
     return picture
 
 
-def asked(server: Server, picture: bytes, output: str, repeats: int) -> tuple[Row, int]:
-    """Median milliseconds and the peak of memory; how many faces were restored."""
+def measure(server: Server, picture: bytes, output: str, repeats: int) -> tuple[Row, int]:
+    """Measure median milliseconds and peak memory; also returns the number of restored faces."""
     times, faces = [], 0
     with httpx.Client(base_url=server.url, timeout=600) as client:
         for _ in range(repeats + 1):
@@ -73,10 +73,10 @@ def by_pixels(repeats: int) -> list[Row]:
     for megapixels in MEGAPIXELS:
         picture, row = portrait(megapixels), {"megapixels": megapixels}
         for output in ("portrait", "photo"):
-            with tempfile.TemporaryDirectory() as folder, gateway(Path(folder)) as server:
-                measured, _ = asked(server, picture, output, repeats)
+            with tempfile.TemporaryDirectory() as folder, run_gateway(Path(folder)) as server:
+                measured, _ = measure(server, picture, output, repeats)
             row |= {f"{output}_{name}": value for name, value in measured.items()}
-        rows.append(told(row))
+        rows.append(log(row))
     return rows
 
 
@@ -87,24 +87,27 @@ def by_faces(repeats: int) -> list[Row]:
         for engine in ("classical", "torch"):
             with tempfile.TemporaryDirectory() as folder:
                 if engine == "torch":
-                    checkpoint(Path(folder), 512)
-                with gateway(Path(folder), GPEN_BACKEND_ENGINE=engine, GATEWAY_TIMEOUT_S="600") as server:
-                    measured, found = asked(server, picture, "photo", repeats if engine == "classical" else 1)
+                    save_checkpoint(Path(folder), 512)
+                with run_gateway(Path(folder), GPEN_BACKEND_ENGINE=engine, GATEWAY_TIMEOUT_S="600") as server:
+                    measured, found = measure(
+                        server, picture, "photo", repeats if engine == "classical" else 1
+                    )
             assert found == count, f"{found} of {count} faces"
             row |= {f"{engine}_{name}": value for name, value in measured.items()}
-        rows.append(told(row))
+        rows.append(log(row))
     return rows
 
 
 def by_callers(repeats: int) -> list[Row]:
     rows, picture = [], portrait(2)
     for count in CALLERS:
-        with tempfile.TemporaryDirectory() as folder, gateway(Path(folder)) as server:
-            rows.append(told({"callers": count, **asyncio.run(crowded(server, count, repeats, picture))}))
+        with tempfile.TemporaryDirectory() as folder, run_gateway(Path(folder)) as server:
+            rows.append(log({"callers": count, **asyncio.run(load(server, count, repeats, picture))}))
     return rows
 
 
-async def crowded(server: Server, callers: int, repeats: int, picture: bytes) -> Row:
+async def load(server: Server, callers: int, repeats: int, picture: bytes) -> Row:
+    """Measure the throughput and latency of concurrent callers."""
     times = []
     each = max(repeats, 24 // callers)
     async with httpx.AsyncClient(
@@ -130,7 +133,7 @@ async def crowded(server: Server, callers: int, repeats: int, picture: bytes) ->
     }
 
 
-def told(row: Row) -> Row:
+def log(row: Row) -> Row:
     print({name: round(value, 2) for name, value in row.items()}, flush=True)
     return row
 
@@ -144,15 +147,15 @@ HEADS = {
 
 def table(kind: str, rows: list[Row]) -> list[list[object]]:
     first, *others = rows[0]
-    lines = [[f"{row[first]:g}", *(_rounded(row[name]) for name in others)] for row in rows]
+    lines = [[f"{row[first]:g}", *(_format(row[name]) for name in others)] for row in rows]
     return [list(HEADS[kind]), *lines]
 
 
-def _rounded(value: float) -> str:
+def _format(value: float) -> str:
     return f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
-# What each panel shows: title, x, then seconds and gigabytes by line.
+# Panels of the plot: title of the x axis, then the lines for seconds and for gigabytes.
 PANELS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
     "pixels": (
         "megapixels of one photo",
@@ -169,11 +172,11 @@ PANELS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
 
 
 def plot(results: dict[str, list[Row]], path: Path) -> None:
-    """Seconds above, peak memory below, one column a question."""
+    """Plot seconds above and peak memory below, one column per kind."""
     import matplotlib
 
     matplotlib.use("svg")
-    # The same figures make the same file.
+    # A fixed salt makes the file reproducible.
     matplotlib.rcParams |= {"svg.hashsalt": "growth", "font.size": 9, "svg.fonttype": "none"}
     from matplotlib import pyplot
 
@@ -204,16 +207,16 @@ def main() -> None:
     )
     parser.add_argument("--only", default=",".join(HEADS))
     parser.add_argument("--repeats", type=int, default=3)
-    asked_for = parser.parse_args()
+    options = parser.parse_args()
     benches: dict[str, Callable[[int], list[Row]]] = {
         "pixels": by_pixels,
         "faces": by_faces,
         "callers": by_callers,
     }
     results: dict[str, Any] = {}
-    for kind in asked_for.only.split(","):
+    for kind in options.only.split(","):
         hardware_now = hardware()
-        results[kind] = benches[kind](asked_for.repeats)
+        results[kind] = benches[kind](options.repeats)
         keep(f"growth-{kind}", {"rows": results[kind]}, table(kind, results[kind]), hardware_now)
     if set(results) == set(HEADS):
         plot(results, ROOT / "docs" / "growth.svg")

@@ -1,11 +1,11 @@
-"""The network against the published formulas, in turns: milliseconds, ratios, errors.
+"""Speed and accuracy of the network, compared with the published formulas.
 
 ./run bench network [--size 512] [--batch 1,4] [--rounds 5] [--device cpu]
 
-Each runs in a process of its own: the baseline (tests/bench/published.py, eager, float32) in a plain
-environment, ours with the settings that the server makes for itself, on a thread as in the server. They take
-turns, so that whatever else the machine does meets all of them; medians of the rounds after the first. On a
-busy machine the ratio of processor time says more than that of the wall's clock.
+Each implementation runs in its own process: the baseline (tests/bench/published.py, eager, float32) in a
+plain environment, ours with the server's allocator settings, on a thread as in the server. They take turns,
+so that other load on the machine affects all of them; medians of the rounds after the first. On a busy
+machine the ratio of CPU time is more reliable than that of wall-clock time.
 """
 
 import argparse
@@ -25,14 +25,14 @@ import numpy as np
 
 SHAPES = {256: (256, 1, 0.5), 512: (512, 2, 1), 1024: (1024, 2, 1), 2048: (2048, 2, 1)}
 KINDS = ("published", "float32", "auto")
-# The share of its time that a backend may be busy for its queue to stay short.
+# Utilisation up to which the queue of a backend stays short.
 BUSY = 0.7
-# What the server would inherit from whoever measures here must not help the baseline.
+# Environment variables that must not influence the baseline.
 _ALLOCATOR = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "THP_")
 
 
 class Worker:
-    """One implementation in its own process; each line it is sent is a batch size to run."""
+    """One implementation in its own process, which reads batch sizes from stdin, one a line."""
 
     def __init__(self, kind: str, size: int, device: str, folder: Path) -> None:
         plain = {name: value for name, value in os.environ.items() if not name.startswith(_ALLOCATOR)}
@@ -40,13 +40,12 @@ class Worker:
         self._process = subprocess.Popen(
             command, env=plain, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
-        self.told = json.loads(self._read())
+        self.info = json.loads(self._read())
 
     def run(self, batch: int) -> tuple[float, float]:
-        """Milliseconds of one run: on the wall's clock, and of all processors.
+        """Run a batch. Returns wall-clock and CPU milliseconds.
 
-        The median of so many in a row that four faces are run: the first finds nothing in the caches, for
-        others had their turn before it.
+        Medians of the runs needed for four faces: the first finds CPU caches that other workers have filled.
         """
         assert self._process.stdin
         runs = []
@@ -69,12 +68,12 @@ class Worker:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("a worker ended")
+            raise RuntimeError("a worker process ended unexpectedly")
         return line
 
 
 def work(kind: str, size: int, device: str, path: str) -> None:
-    """The process of a Worker."""
+    """Main function of a Worker's process."""
     if kind != "published":
         from gpen_common.allocator import keep_large_buffers
 
@@ -82,13 +81,13 @@ def work(kind: str, size: int, device: str, path: str) -> None:
     import torch
     from published import generate, seeded
 
-    from gpen_backend.engines.torch import TorchEngine, chosen_dtype
+    from gpen_backend.engines.torch import TorchEngine, choose_dtype
     from gpen_backend.network.generator import Generator
 
     with torch.device("meta"):
         shapes = Generator(*SHAPES[size]).state_dict()
     state = seeded(shapes)
-    told = "float32"
+    dtype_name = "float32"
     if kind == "published":
         state = {name: tensor.to(device) for name, tensor in state.items()}
 
@@ -97,15 +96,15 @@ def work(kind: str, size: int, device: str, path: str) -> None:
                 pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
                 return generate(state, pixels).cpu().numpy()
     else:
-        dtype = chosen_dtype(kind, device)  # type: ignore[arg-type]
-        told = str(dtype).removeprefix("torch.")
+        dtype = choose_dtype(kind, device)  # type: ignore[arg-type]
+        dtype_name = str(dtype).removeprefix("torch.")
         generator = Generator(*SHAPES[size])
         generator.load_state_dict(state)
         engine = TorchEngine(generator.requires_grad_(False), device, dtype)
         run = engine.output
     with ThreadPoolExecutor(1) as thread:
         np.save(path, thread.submit(run, faces(size, 1)).result())
-        print(json.dumps({"dtype": told}), flush=True)
+        print(json.dumps({"dtype": dtype_name}), flush=True)
         for line in sys.stdin:
             images = faces(size, int(line))
             start, busy = time.perf_counter(), time.process_time()
@@ -143,7 +142,7 @@ def measure(size: int, batches: list[int], rounds: int, device: str) -> list[dic
                 ratios = [base / own for base, own in zip(times["published"], times[kind], strict=True)]
                 results.append(
                     {
-                        "size": size, "batch": batch, "kind": kind, "dtype": workers[kind].told["dtype"],
+                        "size": size, "batch": batch, "kind": kind, "dtype": workers[kind].info["dtype"],
                         "ms": times[kind], "median_ms": statistics.median(times[kind]),
                         "cpu_ms": busy[kind],
                         "cpu_ratio": statistics.median(busy["published"]) / statistics.median(busy[kind]),
@@ -157,7 +156,7 @@ def measure(size: int, batches: list[int], rounds: int, device: str) -> list[dic
 
 
 def error(expected: np.ndarray, output: np.ndarray) -> dict[str, float]:
-    """Of the output in [-1, 1], and of the picture in 8-bit levels, both before and after clipping."""
+    """Errors of the output in [-1, 1] and of the picture in 8-bit levels."""
     difference = np.abs(expected - output)
     levels = np.abs(pixels(expected) - pixels(output))
     return {
@@ -180,15 +179,15 @@ def main() -> None:
     parser.add_argument("--batch", default="1,4")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    asked = parser.parse_args()
+    options = parser.parse_args()
 
-    from measured import hardware, keep
+    from results import hardware, keep
 
-    told = hardware()
-    batches = [int(batch) for batch in asked.batch.split(",")]
+    machine = hardware()
+    batches = [int(batch) for batch in options.batch.split(",")]
     results = []
-    for size in map(int, asked.size.split(",")):
-        results += measure(size, batches, asked.rounds, asked.device)
+    for size in map(int, options.size.split(",")):
+        results += measure(size, batches, options.rounds, options.device)
     names = {"published": "published formulas", "float32": "ours", "auto": "ours"}
     table = [["network", "px", "batch", "ms", "faces/s", "times faster", "less CPU time", "peak MB", "error, largest (mean)", "levels of 255"]]  # fmt: skip  # noqa: E501
     for row in results:
@@ -201,12 +200,12 @@ def main() -> None:
                 f"{row['max_levels']:.0f} ({row['mean_levels']:.2f})",
             ]
         )  # fmt: skip
-    keep("network", {"results": results}, table, told)
-    keep("capacity", {}, capacity(results, told), told, page="deployment.md")
+    keep("network", {"results": results}, table, machine)
+    keep("capacity", {}, capacity(results, machine), machine, page="deployment.md")
 
 
-def capacity(results: list[dict[str, Any]], told: dict[str, Any]) -> list[list[object]]:
-    """How many faces one backend is good for, and how many backends one face a second takes."""
+def capacity(results: list[dict[str, Any]], machine: dict[str, Any]) -> list[list[object]]:
+    """Table of the faces a minute of one backend, and the backends needed for one face a second."""
     table: list[list[object]] = [
         [
             "one backend of",
@@ -217,10 +216,10 @@ def capacity(results: list[dict[str, Any]], told: dict[str, Any]) -> list[list[o
         ]
     ]
     for row in results:
-        # A batch of one is what a CPU runs at its best, and the worst that a GPU does.
+        # The smallest batch: the fastest per face on a CPU, the slowest on a GPU.
         if row["kind"] != "published" and row["batch"] == min(one["batch"] for one in results):
             seconds = row["median_ms"] / 1000 / row["batch"]
-            on = told.get("gpu") or f"{told['cores']} cores"
+            on = machine.get("gpu") or f"{machine['cores']} cores"
             table.append(
                 [f"{on}, {row['dtype']}", row["size"], f"{seconds:.2f}", f"{60 * BUSY / seconds:.0f}",
                  math.ceil(seconds / BUSY)]

@@ -25,8 +25,8 @@ from urllib.parse import urlsplit
 
 import cv2
 import httpx
-from measured import hardware, keep
-from served import Server, both, fresh, gateway
+from results import hardware, keep
+from servers import Server, fresh, run_both, run_gateway
 from skimage import data
 
 from gateway.imaging.encoder import encode
@@ -39,11 +39,11 @@ Servers = Callable[..., AbstractContextManager[list[Server]]]
 
 @contextmanager
 def embedded(folder: Path, **settings: str):
-    with gateway(folder, **settings) as server:
+    with run_gateway(folder, **settings) as server:
         yield [server]
 
 
-FORMS: dict[str, Servers] = {"embedded": embedded, "separate": both}
+FORMS: dict[str, Servers] = {"embedded": embedded, "separate": run_both}
 
 
 def photo() -> bytes:

@@ -1,10 +1,10 @@
-"""Every shared portrait through the gateway, as contact sheets to be looked at.
+"""Sends every shared portrait through the gateway and draws contact sheets for inspection.
 
 GPEN_GATEWAY_SHARED=FOLDER python tests/bench/portraits.py OUT [--finder yunet|haar] [--param name=value ...]
 
-Runs the gateway and its backend (classical engine) in this process. Writes OUT/sheet-NN.png, each tile the
-input with its landmarks, the standardised portrait and the result; OUT/portraits.tsv with the numbers of
-every picture; OUT/failures.tsv with those that broke, lost their face or disagree with the catalog.
+Runs the gateway and its backend (classical engine) in this process. Writes OUT/sheet-NN.png, whose tiles show
+the input with its landmarks, the standardised portrait and the result; OUT/portraits.tsv with the numbers of
+every picture; OUT/failures.tsv with errors, missed faces and poses that disagree with the catalog.
 """
 
 import argparse
@@ -28,13 +28,13 @@ from gpen_backend.settings import BackendSettings
 CELL = 224
 TILES_ACROSS, TILES_DOWN = 3, 4
 CAPTION_LINES, LINE = 5, 14
-# A landmark method errs by 4 to 6 degrees: beyond three times that something else is wrong.
+# Yaw from landmarks has an error of 4 to 6 degrees; three times as much indicates another fault.
 YAW_OFF = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One portrait's way through the gateway. error: the problem document where there was no picture."""
+    """Results of one portrait. error: the problem document if there is no picture."""
 
     row: dict[str, str]
     photo: Image.Image
@@ -45,17 +45,17 @@ class Outcome:
 
     @property
     def yaw(self) -> float | None:
-        """The head's yaw as the gateway saw it, degrees."""
+        """The head's yaw estimated by the gateway, degrees."""
         face = (self.report or {}).get("face")
         return face["pose"]["yaw"] if face and face["pose"] else None
 
     @property
     def failure(self) -> str:
-        """What is wrong with it, or nothing."""
+        """Description of the failure, empty if there is none."""
         if self.report is None:
             return self.error
         if self.report["face"] is None:
-            return "no face found" + ("" if int(self.row["faces"]) else " (nor has the catalog one)")
+            return "no face found" + ("" if int(self.row["faces"]) else " (the catalog has none either)")
         if (
             self.yaw is not None
             and self.row["yaw_deg"]
@@ -106,7 +106,7 @@ def tile(outcome: Outcome) -> Image.Image:
 
 
 def write_sheets(outcomes: list[Outcome], out: Path) -> int:
-    """Contact sheets of `outcomes` in folder `out`. Returns how many."""
+    """Write contact sheets of `outcomes` to the folder `out`. Returns their number."""
     per_sheet = TILES_ACROSS * TILES_DOWN
     sheets = 0
     for start in range(0, len(outcomes), per_sheet):
@@ -122,7 +122,7 @@ def write_sheets(outcomes: list[Outcome], out: Path) -> int:
 
 
 def write_tables(outcomes: list[Outcome], out: Path) -> int:
-    """portraits.tsv and failures.tsv. Returns the number of failures."""
+    """Write portraits.tsv and failures.tsv. Returns the number of failures."""
     failures = [[o.row["file"], o.row["kind"], o.failure] for o in outcomes if o.failure]
     _write(out / "failures.tsv", ["file", "kind", "failure"], failures)
     head = ["file", "kind", "yaw", "yaw_catalog", "off_centre", "interocular", "sharpness", "noise",
@@ -194,15 +194,15 @@ def main() -> None:
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--finder", choices=("fan", "yunet", "haar"), default="yunet")
     parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE")
-    given = parser.parse_args()
+    options = parser.parse_args()
     if not (shared := os.environ.get("GPEN_GATEWAY_SHARED")):
         parser.error("set GPEN_GATEWAY_SHARED to the folder that holds portraits/ and models/")
-    given.out.mkdir(parents=True, exist_ok=True)
-    params = dict(param.split("=", 1) for param in given.param)
-    outcomes = asyncio.run(process_all(Path(shared), given.finder, params))
-    sheets, failures = write_sheets(outcomes, given.out), write_tables(outcomes, given.out)
+    options.out.mkdir(parents=True, exist_ok=True)
+    params = dict(param.split("=", 1) for param in options.param)
+    outcomes = asyncio.run(process_all(Path(shared), options.finder, params))
+    sheets, failures = write_sheets(outcomes, options.out), write_tables(outcomes, options.out)
     print(
-        f"{len(outcomes)} portraits, {sheets} sheets, {failures} to look at in {given.out / 'failures.tsv'}"
+        f"{len(outcomes)} portraits, {sheets} sheets, {failures} failures in {options.out / 'failures.tsv'}"
     )
 
 

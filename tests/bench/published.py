@@ -1,7 +1,7 @@
-"""GPEN by the published formulas and nothing else: the baseline for the backend's network.
+"""GPEN exactly by the published formulas: the baseline for the backend's network.
 
-FIR filters run on zero-stuffed maps, weights are scaled at every call, and every sample has modulated weights
-of its own, in grouped convolutions: as StyleGAN2's and GPEN's public code computes without custom kernels.
+FIR filters run on zero-stuffed maps, weights are scaled at every call, and every sample has its own modulated
+weights in a grouped convolution, as in StyleGAN2's and GPEN's public code without custom kernels.
 Works on a state dict with GPEN's names.
 """
 
@@ -20,7 +20,7 @@ FIR = torch.outer(_TAPS, _TAPS) / 64
 
 
 def seeded(shapes: State) -> dict[str, Tensor]:
-    """A checkpoint of random numbers that is the same on every machine. shapes: tensors, perhaps on meta."""
+    """A random checkpoint, equal on every machine. shapes: tensors, which may be on the meta device."""
     state = {}
     for name, tensor in shapes.items():
         if name.endswith("kernel"):
@@ -69,7 +69,7 @@ def generate(state: State, image: Tensor) -> Tensor:
 
 
 def upfirdn(x: Tensor, kernel: Tensor, up: int, pad: tuple[int, int]) -> Tensor:
-    """Zeros between the pixels, zeros around them, the filter."""
+    """Insert zeros between the pixels, pad with zeros, filter."""
     batch, channels, height, width = x.shape
     x = x.reshape(-1, 1, height, 1, width, 1)
     x = F.pad(x, [0, up - 1, 0, 0, 0, up - 1])

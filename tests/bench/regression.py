@@ -1,4 +1,4 @@
-"""Record what the gateway answers for real portraits, and compare a later version with the recording.
+"""Records the gateway's responses for real portraits, and compares a later version with the recording.
 
 ./run bench regression record FILE [--portraits N]
 ./run bench regression compare FILE
@@ -26,7 +26,7 @@ import httpx
 
 from gateway.app import create_app
 
-# (route, form fields): together they reach every stage and every linked rule.
+# (route, form fields); together they cover every stage and every linkage rule.
 CASES: dict[str, tuple[str, dict[str, str]]] = {
     "default": ("/v1/enhance", {}),
     "article": ("/v1/enhance", {"clahe": "always", "exposure": "off", "brightness": "40", "contrast": "40"}),
@@ -45,7 +45,7 @@ LEFT_OUT = {"timings_ms", "request_id", "image_base64"}
 
 
 def numbers(value: Any) -> Any:
-    """`value` without timings, and with every sentence reduced to the word before its colon."""
+    """Return `value` without timings and sentences; of a warning keep the word before its colon."""
     if isinstance(value, dict):
         kept = {name: numbers(inner) for name, inner in value.items() if name not in LEFT_OUT | SENTENCES}
         if "warnings" in kept:
@@ -56,7 +56,7 @@ def numbers(value: Any) -> Any:
 
 @contextmanager
 def environment(weights: Path) -> Iterator[None]:
-    """Fixed settings, whatever the caller's environment says."""
+    """Replace the caller's settings in the environment by fixed ones."""
     for name in [name for name in os.environ if name.startswith(("GATEWAY_", "GPEN_"))]:
         del os.environ[name]
     with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +70,7 @@ def environment(weights: Path) -> Iterator[None]:
 
 
 async def answers(files: list[Path]) -> dict[str, Any]:
-    """Status, picture digest and report numbers by portrait and case."""
+    """Send every portrait with every case. Returns status, picture digest and report numbers of each."""
     app = create_app()
     found: dict[str, Any] = {}
     transport = httpx.ASGITransport(app)
@@ -103,17 +103,17 @@ def main() -> None:
     parser.add_argument("verb", choices=("record", "compare"))
     parser.add_argument("file", type=Path)
     parser.add_argument("--portraits", type=int, help="only the first so many; by default all")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     shared = Path(os.environ["GPEN_GATEWAY_SHARED"])
     with (shared / "portraits" / "catalog.tsv").open() as catalog:
-        names = [row["file"] for row in csv.DictReader(catalog, delimiter="\t")][: asked.portraits]
+        names = [row["file"] for row in csv.DictReader(catalog, delimiter="\t")][: options.portraits]
     with environment(shared / "models"):
         found = asyncio.run(answers([shared / "portraits" / name for name in names]))
-    if asked.verb == "record":
-        asked.file.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
-        print(f"recorded {len(found)} answers in {asked.file}")
+    if options.verb == "record":
+        options.file.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+        print(f"recorded {len(found)} answers in {options.file}")
         return
-    recorded = json.loads(asked.file.read_text())
+    recorded = json.loads(options.file.read_text())
     known = {key: recorded[key] for key in found if key in recorded}
     other = [key for key in known if known[key] != json.loads(json.dumps(found[key]))]
     print(f"{len(known) - len(other)} of {len(known)} answers are equal")

@@ -1,14 +1,14 @@
-"""How much of a seam a restored face leaves, measured on the shared portraits.
+"""Measures the seam that a restored face leaves, on the shared portraits.
 
 GPEN_GATEWAY_SHARED=FOLDER python tests/bench/seams.py OUT [--size 256] [--only hq01,lq02] [--strength 100]
 
-Stand-ins for a network shift the tone, hue, contrast, light or texture of every aligned face; each is pasted
-as a plain rectangle, through the soft mask alone, and as the backend does it in each mode. The seam is the
+Stand-ins for a network change the tone, hue, contrast, light or texture of every aligned face. Each result
+is pasted as a plain rectangle, through the soft mask alone, and by the backend in each mode. The seam is the
 mean gradient along the mask's normal on the ring where the mask falls from 0.5 to 0.02, divided by that of
-the same ring in the input: 1 is no seam. `fine` looks at single pixels, `coarse` at tone, blurred by 2 % of
-the crop's side; `added` is the coarse gradient that was not in the input, in units of LAB per 1 % of the
-crop's side, and `inside` the same on the face, where the mask is above 0.5. A rectangle that lies wholly
-outside its photo has no ring and is left out. Prints medians and 95th percentiles; writes OUT/seams.json.
+the same ring in the input: 1 means no seam. `fine` is measured on single pixels, `coarse` on tone, blurred by
+2 % of the crop's side. `added` is the coarse gradient that the input does not have, in units of LAB per 1 %
+of the crop's side; `inside` is the same on the face, where the mask is above 0.5. A rectangle that lies
+outside its photo has no ring and is skipped. Prints medians and 95th percentiles; writes OUT/seams.json.
 """
 
 import argparse
@@ -30,16 +30,16 @@ from numpy.typing import NDArray
 from gateway.faces.yunet import YunetFinder
 from gpen_backend.restoration.align import AlignedFace, align
 from gpen_backend.restoration.mask import face_mask
-from gpen_backend.restoration.steps import restore
+from gpen_backend.restoration.steps import Work, run_steps
 from gpen_common.geometry import scale_of, warp
 from gpen_common.types import Mode, Pixels, RestoreParams
 
 Plane = NDArray[np.float32]
 MODES: tuple[Mode, ...] = ("natural", "strong", "detail")
 RING = (0.02, 0.5)
-MIN_RING = 100  # px: fewer tell nothing
+MIN_RING = 100  # px, for a meaningful mean
 COARSE = 0.02  # of the crop's side
-# A crop is shown this much larger than the network's side, as portraits of the gateway's size show theirs.
+# A crop covers this multiple of the network's side in the picture, as it does in the gateway's portraits.
 SHOWN = 1.25
 
 
@@ -51,43 +51,43 @@ def rgb(colours: Plane) -> Pixels:
     return np.rint(cv2.cvtColor(colours, cv2.COLOR_Lab2RGB).clip(0, 1) * 255).astype(np.uint8)
 
 
-def shifted(light: float = 0, a: float = 0, b: float = 0) -> Callable[[Pixels], Pixels]:
+def lab_shift(light: float = 0, a: float = 0, b: float = 0) -> Callable[[Pixels], Pixels]:
     return lambda face: rgb(lab(face) + np.float32((light, a, b)))
 
 
-def contrasted(face: Pixels) -> Pixels:
+def raise_contrast(face: Pixels) -> Pixels:
     colours = lab(face)
     mean = colours[..., 0].mean()
     colours[..., 0] = mean + 1.25 * (colours[..., 0] - mean)
     return rgb(colours)
 
 
-def vignetted(face: Pixels) -> Pixels:
-    """Lighter in the middle and darker around it."""
+def add_vignette(face: Pixels) -> Pixels:
+    """Lighten the centre and darken the rest."""
     y, x = np.mgrid[-1 : 1 : face.shape[0] * 1j, -1 : 1 : face.shape[1] * 1j]
     colours = lab(face)
     colours[..., 0] += 6 - 24 * (x**2 + y**2)
     return rgb(colours)
 
 
-def plastic(face: Pixels) -> Pixels:
+def smooth(face: Pixels) -> Pixels:
     return cv2.bilateralFilter(face, 15, 40, 0.015 * face.shape[0])  # type: ignore[return-value]
 
 
 RESTORERS: dict[str, Callable[[Pixels], Pixels]] = {
-    "lighter": shifted(8),
-    "darker": shifted(-8),
-    "warm": shifted(0, 4, 8),
-    "cool": shifted(0, -3, -8),
-    "contrast": contrasted,
-    "vignette": vignetted,
-    "plastic": plastic,
+    "lighter": lab_shift(8),
+    "darker": lab_shift(-8),
+    "warm": lab_shift(0, 4, 8),
+    "cool": lab_shift(0, -3, -8),
+    "contrast": raise_contrast,
+    "vignette": add_vignette,
+    "plastic": smooth,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class StandIn:
-    """A restorer behind the Engine protocol."""
+    """A stand-in for a network, as an Engine."""
 
     paint: Callable[[Pixels], Pixels]
     size: int
@@ -107,7 +107,7 @@ class Subject:
     face: AlignedFace
 
 
-def subjects(shared: Path, size: int, only: list[str]) -> Iterator[Subject]:
+def find_subjects(shared: Path, size: int, only: list[str]) -> Iterator[Subject]:
     finder = YunetFinder(shared / "models" / "face_detection_yunet_2023mar.onnx")
     with (shared / "portraits" / "catalog.tsv").open() as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
@@ -117,11 +117,11 @@ def subjects(shared: Path, size: int, only: list[str]) -> Iterator[Subject]:
         image = cv2.imread(str(shared / "portraits" / row["file"]), cv2.IMREAD_COLOR)
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         if faces := finder.find(image):
-            yield subject(row["file"], image, faces[0].landmarks5, size)
+            yield crop_subject(row["file"], image, faces[0].landmarks5, size)
 
 
-def subject(file: str, image: Pixels, landmarks5: NDArray[np.float32], size: int) -> Subject:
-    """The portrait cut to the crop's surroundings, and shrunk where it is larger than would be shown."""
+def crop_subject(file: str, image: Pixels, landmarks5: NDArray[np.float32], size: int) -> Subject:
+    """Cut the portrait to the surroundings of the face, and shrink it if it is larger than SHOWN."""
     side = scale_of(align(image, landmarks5, size).inverse_affine) * size
     centre = landmarks5.mean(0)
     low = np.maximum(centre - 0.9 * side, 0).astype(int)
@@ -140,7 +140,7 @@ def soft_mask(subject: Subject) -> Plane:
 
 
 def rectangle(subject: Subject) -> Plane:
-    """The whole crop, its border the two or three pixels that a resampling leaves."""
+    """A mask of the whole crop, with the border of two or three pixels that resampling causes."""
     size = subject.face.pixels.shape[0]
     inner = np.zeros((size, size), np.float32)
     inner[2:-2, 2:-2] = 1
@@ -151,7 +151,7 @@ def in_photo(subject: Subject, crop: Any, border: int = cv2.BORDER_REFLECT_101) 
     return warp(crop, subject.face.inverse_affine, subject.image.shape[1::-1], border)
 
 
-def laid_over(subject: Subject, restored: Pixels, mask: Plane) -> Pixels:
+def paste_plainly(subject: Subject, restored: Pixels, mask: Plane) -> Pixels:
     over = in_photo(subject, restored.astype(np.float32))
     mixed = subject.image + mask[..., None] * (over - subject.image)
     return np.rint(mixed).clip(0, 255).astype(np.uint8)
@@ -159,7 +159,7 @@ def laid_over(subject: Subject, restored: Pixels, mask: Plane) -> Pixels:
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """Where a mask falls, and the direction in which it does. normal: (2, N) unit vectors (x, y)."""
+    """The ring where a mask falls, and its direction. normal: (2, H, W) unit vectors (x, y)."""
 
     border: NDArray[np.bool_]
     inside: NDArray[np.bool_]
@@ -174,21 +174,21 @@ class Ring:
         return cls(falls, smooth >= RING[1], np.stack([x / length, y / length]))
 
     def across(self, colours: Plane, where: NDArray[np.bool_]) -> float:
-        """Mean size of the gradient of LAB `colours` along the normal, per px."""
+        """Mean magnitude of the gradient of LAB `colours` along the normal, per px."""
         x = cv2.Sobel(colours, cv2.CV_32F, 1, 0, scale=1 / 8)[where]
         y = cv2.Sobel(colours, cv2.CV_32F, 0, 1, scale=1 / 8)[where]
         along = x * self.normal[0][where][:, None] + y * self.normal[1][where][:, None]
         return float(np.sqrt((along**2).sum(1)).mean())
 
     def steepest(self, colours: Plane, where: NDArray[np.bool_]) -> float:
-        """Mean size of the whole gradient of LAB `colours`, per px."""
+        """Mean magnitude of the whole gradient of LAB `colours`, per px."""
         x = cv2.Sobel(colours, cv2.CV_32F, 1, 0, scale=1 / 8)[where]
         y = cv2.Sobel(colours, cv2.CV_32F, 0, 1, scale=1 / 8)[where]
         return float(np.sqrt((x**2 + y**2).sum(1)).mean())
 
 
 def seam(before: Pixels, after: Pixels, ring: Ring, side: float) -> dict[str, float]:
-    """The seam of `after` against `before`; side: of the crop, photo px."""
+    """Measure the seam of `after` against `before`. side: of the crop, photo px."""
     one, other = lab(before), lab(after)
     low = [cv2.GaussianBlur(colours, (0, 0), COARSE * side) for colours in (one, other)]
     added = low[1] - low[0]
@@ -208,11 +208,11 @@ def measure(subject: Subject, strength: float) -> Iterator[dict[str, Any]]:
     rings = {name: Ring.of(mask) for name, mask in masks.items()}
     for name, paint in RESTORERS.items():
         restored = paint(subject.face.pixels)
-        pasted = {way: (way, laid_over(subject, restored, mask)) for way, mask in masks.items()}
+        pasted = {way: (way, paste_plainly(subject, restored, mask)) for way, mask in masks.items()}
         for mode in MODES:
             for protect in (True, False):
                 params = RestoreParams(strength=strength, mode=mode, skin_protect=protect)
-                work = restore(subject.image, subject.landmarks, params, StandIn(paint, size))
+                work = run_steps(Work(subject.image, subject.landmarks, params), StandIn(paint, size))
                 pasted[f"{mode}{'' if protect else ', no skin_protect'}"] = ("mask", work.image)
         for way, (shape, after) in pasted.items():
             if rings[shape].border.sum() < MIN_RING:
@@ -222,7 +222,7 @@ def measure(subject: Subject, strength: float) -> Iterator[dict[str, Any]]:
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Median and 95th percentile of every number, by way of pasting and restorer."""
+    """Median and 95th percentile of every number, by way of pasting and by restorer."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["way"], row["restorer"]].append(row)
@@ -263,21 +263,21 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--strength", type=float, default=100)
     parser.add_argument("--only", default="", help="names without suffix, parted by commas")
-    given = parser.parse_args()
+    options = parser.parse_args()
     if not (shared := os.environ.get("GPEN_GATEWAY_SHARED")):
         parser.error("set GPEN_GATEWAY_SHARED to the folder that holds portraits/ and models/")
     start, rows, seen = time.perf_counter(), [], 0
-    for one in subjects(Path(shared), given.size, [name for name in given.only.split(",") if name]):
-        rows += measure(one, given.strength)
+    for one in find_subjects(Path(shared), options.size, [name for name in options.only.split(",") if name]):
+        rows += measure(one, options.strength)
         seen += 1
     table = summary(rows)
-    print(f"{hardware()}; {seen} portraits, {given.size} px, strength {given.strength:g}, "
+    print(f"{hardware()}; {seen} portraits, {options.size} px, strength {options.strength:g}, "
           f"{time.perf_counter() - start:.0f} s")  # fmt: skip
     show(sorted(table, key=lambda row: row["restorer"] != "all"))
-    if given.out:
-        given.out.mkdir(parents=True, exist_ok=True)
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
         whole = {"hardware": hardware(), "summary": table, "rows": rows}
-        (given.out / "seams.json").write_text(json.dumps(whole, indent=1))
+        (options.out / "seams.json").write_text(json.dumps(whole, indent=1))
 
 
 if __name__ == "__main__":

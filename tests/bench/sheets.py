@@ -1,13 +1,13 @@
-"""What every parameter of the backend does, on portraits of every kind, as contact sheets to be looked at.
+"""Draws contact sheets of every parameter of the backend, on portraits of every kind, for inspection.
 
 GPEN_GATEWAY_SHARED=FOLDER python tests/bench/sheets.py OUT [--only hq01,lq02]
 
-A sheet per parameter, a row per portrait, a column per value. `strength`, `mode` and `skin_protect` are shown
-with a stand-in that changes the face visibly: GPEN's own results where the portraits have them (the right
-halves of gpen-out*.jpg), a warmer, lighter and smoother face otherwise; the rest with the classical engine.
-OUT/sheets.tsv has the measures of every picture against its input: growth of the clipped share, mean turn of
-the hue of coloured pixels in degrees, ratio of their chroma, shift of L, and the shift in px by phase
-correlation and by least squares.
+A sheet per parameter, a row per portrait, a column per value. `strength`, `mode` and `skin_protect` use a
+stand-in that changes the face visibly: GPEN's own results if the portraits have them (the right halves of
+gpen-out*.jpg), otherwise a warmer, lighter and smoother face. The others use the classical engine.
+OUT/sheets.tsv compares every picture with its input: growth of the clipped share, mean shift of the hue of
+coloured pixels in degrees, ratio of their chroma, shift of L, and displacement in px by phase correlation and
+by least squares.
 """
 
 import argparse
@@ -27,23 +27,23 @@ from gateway.faces.yunet import YunetFinder
 from gpen_backend.engines import Engine
 from gpen_backend.engines.classical import ClassicalEngine
 from gpen_backend.restoration.align import align
-from gpen_backend.restoration.steps import restore
+from gpen_backend.restoration.steps import Work, run_steps
 from gpen_common.types import Pixels, RestoreParams
 
 SIZE = 512
-SIDE = 512  # of the window that is worked on
+SIDE = 512  # of the window around a face
 CELL = 384
 CAPTION = 32
 ONLY = "hq01,hq08,hq16,lq02,lq07,lq11,old02,old04,gray03,press03,press14,phone01,phone03,whole01,synlq02"
 PAIRS = ("gpen-out01.jpg", "gpen-out02.jpg", "gpen-out06.jpg", "gpen-out08.jpg")
 SCALES = ("denoise", "sharpen", "brightness", "contrast")
-# Of LAB: below this chroma a pixel has no hue to speak of.
+# Below this chroma (LAB) the hue of a pixel is meaningless.
 MIN_CHROMA = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Portrait:
-    """A window with one face. restored: GPEN's own result for the whole window, where it is known."""
+    """A window with one face. restored: GPEN's own result for the whole window, None if unknown."""
 
     name: str
     image: Pixels
@@ -63,7 +63,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class StandIn:
-    """A restorer that changes a face visibly."""
+    """An engine that changes a face visibly."""
 
     portrait: Portrait
     size: int = SIZE
@@ -72,11 +72,11 @@ class StandIn:
     def restore(self, faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if (known := self.portrait.restored) is not None:
             return align(known, self.portrait.landmarks[0], self.size).pixels[None]
-        return np.stack([flushed(face) for face in faces])
+        return np.stack([recolour(face) for face in faces])
 
 
-def flushed(face: Pixels) -> Pixels:
-    """Warmer, lighter, smoother."""
+def recolour(face: Pixels) -> Pixels:
+    """Make a face warmer, lighter and smoother."""
     smooth = cv2.bilateralFilter(face, 9, 30, 7).astype(np.float32) / 255
     colours = cv2.cvtColor(smooth, cv2.COLOR_RGB2Lab) + np.float32((6, 5, 9))
     return np.rint(cv2.cvtColor(colours, cv2.COLOR_Lab2RGB).clip(0, 1) * 255).astype(np.uint8)
@@ -97,7 +97,7 @@ def pairs(shared: Path) -> Iterator[Portrait]:
             continue
         middle = image.shape[1] // 2
         before, after = np.ascontiguousarray(image[:, :middle]), np.ascontiguousarray(image[:, middle:])
-        # Landmarks of the sharp half are the surer ones, and the halves are aligned.
+        # The halves are aligned, and landmarks of the sharp one are more reliable.
         yield Portrait(Path(name).stem, before, finder.find(after)[0].landmarks5[None], after)
 
 
@@ -107,7 +107,7 @@ def read(path: Path) -> Pixels | None:
 
 
 def window(name: str, image: Pixels, landmarks5: NDArray[np.float32]) -> Portrait:
-    """The surroundings of a face, no larger than SIDE."""
+    """Cut out the surroundings of a face, no larger than SIDE."""
     reach = 3.0 * float(np.hypot(*(landmarks5[:2].mean(0) - landmarks5[3:].mean(0))))
     centre = landmarks5.mean(0)
     low = np.maximum(centre - reach, 0).astype(int)
@@ -119,12 +119,12 @@ def window(name: str, image: Pixels, landmarks5: NDArray[np.float32]) -> Portrai
     return Portrait(name, np.ascontiguousarray(image), landmarks5[None].astype(np.float32))
 
 
-def shown(portrait: Portrait) -> Iterator[Shown]:
-    """Every parameter at its values, on one portrait."""
+def render(portrait: Portrait) -> Iterator[Shown]:
+    """Apply every parameter with its values to one portrait."""
     classical, stand_in = ClassicalEngine(SIZE), StandIn(portrait)
 
     def one(engine: Engine, parameter: str, value: str, **asked: Any) -> Shown:
-        result = restore(portrait.image, portrait.landmarks, RestoreParams(**asked), engine).image
+        result = run_steps(Work(portrait.image, portrait.landmarks, RestoreParams(**asked)), engine).image
         return Shown(parameter, value, portrait, result)
 
     for name in SCALES:
@@ -145,18 +145,19 @@ def shown(portrait: Portrait) -> Iterator[Shown]:
 
 
 def measures(before: Pixels, after: Pixels) -> dict[str, float]:
-    """How `after` differs from `before` in what no parameter may change by accident."""
+    """Measure differences between `before` and `after` that no parameter may cause by accident."""
     one, other = (cv2.cvtColor(p.astype(np.float32) / 255, cv2.COLOR_RGB2Lab) for p in (before, after))
     chroma = [np.hypot(colours[..., 1], colours[..., 2]) for colours in (one, other)]
-    # By their surroundings: pixels chosen by their own noise would seem to lose colour with it.
+    # Selected by their surroundings: pixels selected by their own noise would seem to lose colour.
     around = cv2.GaussianBlur(one, (0, 0), 4)
     coloured = (np.hypot(around[..., 1], around[..., 2]) > MIN_CHROMA) & (abs(around[..., 0] - 57) < 38)
-    # A mean of vectors: hue has no beginning.
+    # Mean of unit vectors, as hue is circular.
     turn = np.exp(1j * (np.arctan2(other[..., 2], other[..., 1]) - np.arctan2(one[..., 2], one[..., 1])))
     enough = bool(coloured.sum() > 100)
     grey = [cv2.cvtColor(p, cv2.COLOR_RGB2GRAY).astype(np.float32) for p in (before, after)]
     hann = cv2.createHanningWindow(grey[0].shape[::-1], cv2.CV_32F)
-    # Of odd sides OpenCV finds half a pixel between a picture and itself; of others it windows its arguments.
+    # With odd sides, OpenCV reports half a pixel for equal pictures, so that is subtracted. It may modify its
+    # arguments, so they are copies.
     (x, y), (x0, y0) = (
         cv2.phaseCorrelate(grey[0].copy(), other.copy(), hann)[0] for other in (grey[1], grey[0])
     )
@@ -166,20 +167,20 @@ def measures(before: Pixels, after: Pixels) -> dict[str, float]:
         "chroma": float(chroma[1][coloured].mean() / chroma[0][coloured].mean()) if enough else 1.0,
         "light": float((other[..., 0] - one[..., 0]).mean()),
         "shift_px": float(np.hypot(x - x0, y - y0)),
-        "moved_px": moved(grey[0], grey[1]),
+        "moved_px": displacement(grey[0], grey[1]),
         "change": float(np.abs(after.astype(np.float32) - before).mean()),
     }
 
 
-def moved(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
-    """The shift between two grey pictures by least squares over their gradients, px.
+def displacement(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
+    """Displacement between two grey pictures by least squares over their gradients, px.
 
-    Phase correlation weighs all frequencies alike: where denoising has emptied the high ones it is lost.
+    Phase correlation weights all frequencies equally, so it fails where denoising removed the high ones.
     """
     x, y = (cv2.Sobel(before, cv2.CV_32F, *axes, scale=1 / 8) for axes in ((1, 0), (0, 1)))
     terms = np.stack([term.ravel() - term.mean() for term in (x, y, before)]).astype(np.float64)
     shift = np.linalg.solve(terms @ terms.T, terms @ (after.ravel() - after.mean()))
-    # A brighter or steeper tone is no shift: the gradients' weights count relative to that of the tone.
+    # Divided by the weight of the tone, so that a change of brightness or contrast is not a displacement.
     return float(np.hypot(shift[0], shift[1]) / abs(shift[2]))
 
 
@@ -210,7 +211,7 @@ def sheet(rows: list[list[Shown]], numbers: dict[int, dict[str, float]]) -> Imag
 
 
 def write(everything: list[list[Shown]], out: Path) -> list[dict[str, Any]]:
-    """The sheets, four portraits on each, and the table. Returns the rows of the table."""
+    """Write the sheets, with four portraits each, and the table. Returns the rows of the table."""
     numbers = {id(one): measures(one.portrait.image, one.result) for row in everything for one in row}
     for parameter in dict.fromkeys(one.parameter for one in everything[0]):
         rows = [[one for one in row if one.parameter == parameter] for row in everything]
@@ -230,8 +231,8 @@ def write(everything: list[list[Shown]], out: Path) -> list[dict[str, Any]]:
     return table
 
 
-def worst(table: list[dict[str, Any]]) -> None:
-    """Prints the extremes and the mean change of every parameter and value."""
+def print_extremes(table: list[dict[str, Any]]) -> None:
+    """Print the extremes and the mean change of every parameter and value."""
     print(f"{'parameter':28} {'value':8} {'clip':>7} {'hue':>6} {'chroma':>11} {'light':>12} {'shift':>6} {'moved':>6} {'change':>7}")  # fmt: skip  # noqa: E501
     for parameter, value in dict.fromkeys((row["parameter"], row["value"]) for row in table):
         rows = [row for row in table if (row["parameter"], row["value"]) == (parameter, value)]
@@ -245,12 +246,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--only", default=ONLY, help="names without suffix, parted by commas")
-    given = parser.parse_args()
+    options = parser.parse_args()
     if not (shared := os.environ.get("GPEN_GATEWAY_SHARED")):
         parser.error("set GPEN_GATEWAY_SHARED to the folder that holds portraits/ and models/")
-    given.out.mkdir(parents=True, exist_ok=True)
-    chosen = [*pairs(Path(shared)), *portraits(Path(shared), given.only.split(","))]
-    worst(write([list(shown(portrait)) for portrait in chosen], given.out))
+    options.out.mkdir(parents=True, exist_ok=True)
+    chosen = [*pairs(Path(shared)), *portraits(Path(shared), options.only.split(","))]
+    print_extremes(write([list(render(portrait)) for portrait in chosen], options.out))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Whether the gateway's memory reaches a plateau.
+"""Checks that the gateway's memory reaches a plateau.
 
 ./run bench soak [--requests 3000] [--callers 4]
 
-Starts a gateway as people do (the backend inside, its classical engine, the haar finder, every cache small so
-that it fills), and sends it mixed requests: six formats, sizes from 60 to 1,200 px, portraits, whole photos,
-JSON, forms, preprocessing, repeats that the cache answers, and every kind of mistake. After each thirtieth of
-them it reads the resident memory, which falls now and then and is judged by its peaks: the highest of the
-last third may exceed the highest before it by 5 % or 10 MB, whichever is more.
+Starts a gateway (embedded backend, classical engine, haar finder, every cache so small that it fills) and
+sends it mixed requests: six formats, sizes from 60 to 1,200 px, portraits, whole photos, JSON, forms,
+preprocessing, repeats that hit the cache, and invalid requests of every kind. Reads the resident memory
+thirty times and compares its peaks: that of the last third may exceed the earlier one by 5 % or 10 MB,
+whichever is more.
 """
 
 import argparse
@@ -27,9 +27,9 @@ from typing import Any
 import httpx
 import numpy as np
 import psutil
-from measured import hardware, keep
 from PIL import Image
-from served import gateway
+from results import hardware, keep
+from servers import run_gateway
 
 READINGS = 30
 GROWTH, GROWTH_MB = 0.05, 10.0
@@ -43,18 +43,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--requests", type=int, default=3000)
     parser.add_argument("--callers", type=int, default=4)
-    given, machine = parser.parse_args(), hardware()
-    with tempfile.TemporaryDirectory() as folder, gateway(Path(folder), **SETTINGS) as server:
-        result = asyncio.run(soak(server.url, server.process, given.requests, given.callers))
-    print(f"\n{json.dumps(result['statuses'])}; {result['judged']}")
+    options, machine = parser.parse_args(), hardware()
+    with tempfile.TemporaryDirectory() as folder, run_gateway(Path(folder), **SETTINGS) as server:
+        result = asyncio.run(soak(server.url, server.process, options.requests, options.callers))
+    print(f"\n{json.dumps(result['statuses'])}; {result['verdict']}")
     readings = result["readings"]
     levels = [readings[len(readings) * share // 4 - 1]["rss_mb"] for share in (1, 2, 3, 4)]
     table = [["requests", "seconds", "RSS after a quarter, MB", "half", "three quarters", "all", "plateau"]]
-    told = "reached" if result["plateau"] else "NOT REACHED"
-    table.append([given.requests, f"{result['seconds']:.0f}", *levels, told])
+    plateau = "reached" if result["plateau"] else "NOT REACHED"
+    table.append([options.requests, f"{result['seconds']:.0f}", *levels, plateau])
     keep("soak", result, table, machine)
     if result["failures"]:
-        print(f"{result['failures']} answers were failures of the gateway")
+        print(f"{result['failures']} responses were server errors")
     sys.exit(0 if result["plateau"] and not result["failures"] else 1)
 
 
@@ -96,36 +96,36 @@ async def soak(url: str, process: psutil.Process, requests: int, callers: int) -
             print(
                 "{requests:9} {rss_mb:8.1f} {threads:8} {files:6} {s:6.0f}".format(**readings[-1]), flush=True
             )
-    plateau, judged = judge([reading["rss_mb"] for reading in readings])
+    plateau, verdict = judge([reading["rss_mb"] for reading in readings])
     return {
         "seconds": time.monotonic() - started,
         "statuses": dict(sorted(statuses.items())),
         "plateau": plateau,
-        # Requests that allow a millisecond are answered 504; nothing else is the gateway's own failure here.
+        # Requests with a timeout of a millisecond expect 504; any other 5xx is a failure.
         "failures": sum(number for status, number in statuses.items() if status >= 500 and status != 504),
-        "judged": judged,
+        "verdict": verdict,
         "readings": readings,
     }
 
 
 def judge(rss_mb: list[float]) -> tuple[bool, str]:
-    """Whether the last third is no higher than what came before, and the numbers that say so."""
+    """Compare the peak of the last third with the earlier one. Returns whether it is no higher, and why."""
     last = len(rss_mb) * 2 // 3
     before, after = max(rss_mb[:last]), max(rss_mb[last:])
     allowed = max(before * GROWTH, GROWTH_MB)
-    told = f"at most {before:.0f} MB, then {after:.0f} MB; {allowed:.0f} MB more would be allowed"
-    return after - before <= allowed, told
+    verdict = f"peak of {before:.0f} MB, then {after:.0f} MB; the allowed growth is {allowed:.0f} MB"
+    return after - before <= allowed, verdict
 
 
 def mixed_requests(chance: random.Random) -> Iterator[Request]:
-    """Good requests, repeats and mistakes, four to one to one; the same for the same chance."""
+    """Generate valid requests, repeats and invalid requests, 4 : 1 : 1; reproducible by the seed."""
     sent: list[Request] = []
     for number in itertools.count():
         kind = chance.random()
         if kind < 0.67 or not sent:
             sent.append(good_request(chance, number))
             yield sent[-1]
-            # What is asked for again was asked for lately.
+            # Repeat only recent requests.
             del sent[:-20]
         elif kind < 0.84:
             yield chance.choice(sent)
@@ -174,7 +174,7 @@ def bad_request(chance: random.Random, number: int) -> Request:
 
 
 def picture(chance: random.Random, number: int) -> bytes:
-    """A picture that was never sent before."""
+    """A new picture for each number, in a random size and format."""
     height, width = chance.choice(SIZES)
     small = np.random.default_rng(number).integers(0, 256, (height // 10, width // 10, 3), np.uint8)
     file = io.BytesIO()

@@ -1,10 +1,10 @@
-"""What standardising a photo costs, beside the article's recipe written plainly with the same face finder.
+"""Time to standardise a photo, compared with a plain implementation of the article's recipe.
 
 GPEN_GATEWAY_SHARED=FOLDER ./run bench standardise [--repeats 7]
 
-Both take the bytes of a JPEG to those of a PNG portrait (clahe=always, exposure=off). The baseline decodes
-all of it, resizes the whole photo (Lanczos), finds faces on that, crops, applies CLAHE and lets Pillow write
-the PNG. Each photo is enlarged or shrunk to 12 megapixels first. Runs alternate; medians.
+Both turn the bytes of a JPEG into those of a PNG portrait (clahe=always, exposure=off) with the same face
+finder. The baseline decodes and resizes the whole photo (Lanczos), finds faces on the result, crops, applies
+CLAHE and writes the PNG with Pillow. Each photo is first resized to 12 megapixels. Runs alternate; medians.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from measured import hardware, keep
 from PIL import Image
+from results import hardware, keep
 
 from gateway.faces import FaceFinder
 from gateway.faces.yunet import YunetFinder
@@ -56,13 +56,13 @@ def ours(data: bytes, finder: FaceFinder) -> tuple[bytes, np.ndarray]:
     return encode(portrait.pixels, "png", 95), portrait.pixels
 
 
-def timed(run: Callable[[bytes, FaceFinder], tuple[bytes, np.ndarray]], data: bytes, finder: FaceFinder):
+def time_ms(run: Callable[[bytes, FaceFinder], tuple[bytes, np.ndarray]], data: bytes, finder: FaceFinder):
     started = time.perf_counter()
     _, portrait = run(data, finder)
     return (time.perf_counter() - started) * 1000, portrait
 
 
-def twelve_megapixels(path: Path) -> bytes:
+def resize_to_megapixels(path: Path) -> bytes:
     image = Image.open(path).convert("RGB")
     scale = (MEGAPIXELS * 1e6 / (image.width * image.height)) ** 0.5
     file = io.BytesIO()
@@ -81,18 +81,20 @@ def main() -> None:
     rows: list[dict[str, float]] = []
     table: list[list[object]] = [["photo", "plain, ms", "ours, ms", "times faster", "difference, of 255"]]
     for name in PHOTOS:
-        data = twelve_megapixels(shared / "portraits" / name)
-        runs = [(timed(plain_recipe, data, finder), timed(ours, data, finder)) for _ in range(repeats + 1)]
+        data = resize_to_megapixels(shared / "portraits" / name)
+        runs = [
+            (time_ms(plain_recipe, data, finder), time_ms(ours, data, finder)) for _ in range(repeats + 1)
+        ]
         plain, own = (statistics.median(run[side][0] for run in runs[1:]) for side in (0, 1))
         difference = float(np.abs(runs[0][0][1].astype(int) - runs[0][1][1]).mean())
         rows.append({"plain": plain, "ours": own, "ratio": plain / own, "difference": difference})
-        table.append([name, *written(rows[-1])])
+        table.append([name, *format_row(rows[-1])])
     middle = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
-    table.append(["median", *written(middle)])
+    table.append(["median", *format_row(middle)])
     keep("standardise", {"rows": rows, "median": middle}, table, machine)
 
 
-def written(row: dict[str, float]) -> list[str]:
+def format_row(row: dict[str, float]) -> list[str]:
     return [f"{row['plain']:.0f}", f"{row['ours']:.0f}", f"{row['ratio']:.1f}", f"{row['difference']:.2f}"]
 
 

@@ -70,7 +70,7 @@ def test_verify_tells_what_is_broken(models, tmp_path):
     assert status == 1
     assert "GPEN-BFR-256.onnx" in out
     assert "broken" in out
-    assert "the published one 75715262" in error
+    assert "the published one has 75715262" in error
 
 
 def test_an_unknown_model_or_a_wrong_setting_is_a_usage_error(models):

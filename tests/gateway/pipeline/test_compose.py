@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.params import EnhanceParams
 from gateway.pipeline.compose import RestoredWindow, compose_photo
 from gateway.standardise.window import cut_window
-from gpen_backend.restoration.steps import restore
+from gpen_backend.restoration.steps import Work, run_steps
 from gpen_common.geometry import enlarge, invert, scale_of, transform
 from gpen_common.types import RestoreParams
 
@@ -215,7 +215,7 @@ def test_window_has_no_visible_border(window_of, astronaut, clahe):
     """The edge of the window equals the photo, whatever the tone of the network's faces."""
     window, _ = astronauts_window(window_of, astronaut, clahe=clahe)
     params = RestoreParams(strength=100, mode="strong", skin_protect=False)
-    came = restore(window.pixels, window.landmarks, params, Lighter()).image
+    came = run_steps(Work(window.pixels, window.landmarks, params), Lighter()).image
     change = change_of(astronaut, window, came)
     assert np.abs(change).max() > 5
     frame = np.ones(change.shape[:2], bool)

@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from gpen_backend.adjust import adjustments as module
-from gpen_backend.adjust.adjustments import adjust
+from gpen_backend.adjust.adjustments import adjust_picture
 from gpen_common.types import RestoreParams
 
 SCALES = ("denoise", "sharpen", "brightness", "contrast")
 
 
 def scene(size: int = 160) -> np.ndarray:
-    """Gradients, edges and texture in every tone, some of it at black and at white."""
+    """Gradients, edges and texture in every tone, including black and white."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:size, :size] / size
     base = np.stack([x, 0.8 * y + 0.1, 0.6 * (1 - x) + 0.2 * y], -1) * 255
@@ -24,7 +24,7 @@ def scene(size: int = 160) -> np.ndarray:
 
 
 def adjusted(image: np.ndarray, **params: float) -> np.ndarray:
-    return adjust(image, RestoreParams(**params))
+    return adjust_picture(image, RestoreParams(**params))
 
 
 def luma(image: np.ndarray) -> np.ndarray:
@@ -38,7 +38,7 @@ def hues(image: np.ndarray, coloured: np.ndarray) -> np.ndarray:
 
 @settings(deadline=None, max_examples=25)
 @given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=20).map(lambda s: (*s, 3))))
-def test_nothing_asked_is_bit_equal(image):
+def test_zero_amounts_are_bit_equal(image):
     np.testing.assert_array_equal(adjusted(image), image)
 
 
@@ -60,8 +60,8 @@ def test_any_picture_and_any_amount_give_a_picture(image, **amounts):
 
 
 @pytest.mark.parametrize("name", SCALES)
-def test_more_is_more(name):
-    """Each step of an adjustment moves the picture at least as far from the input as the one before."""
+def test_effect_grows_with_the_amount(name):
+    """A larger amount changes the picture at least as much as a smaller one."""
     image = scene()
     distances = [
         np.abs(adjusted(image, **{name: amount}).astype(float) - image).mean()
@@ -74,8 +74,11 @@ def test_more_is_more(name):
 @pytest.mark.parametrize("name", [*SCALES, "detail_enhance"])
 def test_no_adjustment_clips(name):
     image = scene()
-    clipped = [((p == 0) | (p == 255)).any(-1).mean() for p in (image, adjusted(image, **{name: 100 if name != "detail_enhance" else True}))]  # fmt: skip  # noqa: E501
-    assert clipped[1] <= clipped[0] + 0.01
+    amount = True if name == "detail_enhance" else 100
+    before, after = (
+        ((p == 0) | (p == 255)).any(-1).mean() for p in (image, adjusted(image, **{name: amount}))
+    )
+    assert after <= before + 0.01
 
 
 @pytest.mark.parametrize("name", ["sharpen", "brightness", "contrast", "detail_enhance"])
@@ -97,7 +100,7 @@ def test_brightness_keeps_black_and_white_and_raises_mid_grey():
     assert (np.diff(curve) >= 0).all()
 
 
-def test_contrast_turns_about_mid_grey():
+def test_contrast_pivots_at_mid_grey():
     ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
     curve = adjusted(ramp, contrast=100)[0, :, 0].astype(int)
     assert (curve[0], curve[255]) == (0, 255)
@@ -117,7 +120,7 @@ def test_sharpening_steepens_an_edge_without_a_halo():
     assert after.max() <= 190 + 6
 
 
-def test_sharpening_lifts_an_edge_and_not_the_noise_beside_it():
+def test_sharpening_amplifies_an_edge_but_not_noise():
     rng = np.random.default_rng(0)
     clean = np.full((160, 160, 1), 90.0)
     clean[:, 80:] = 170
@@ -128,20 +131,20 @@ def test_sharpening_lifts_an_edge_and_not_the_noise_beside_it():
     assert np.diff(luma(after).mean(0)).max() > 1.2 * np.diff(luma(image).mean(0)).max()
 
 
-def test_denoising_at_its_most_leaves_broad_forms_alone():
-    """What models a cheek, beside a calm wall that tells the noise, is as faint as noise, and coarser."""
+def test_full_denoising_keeps_broad_shading():
+    """Shading as faint as the noise, but coarser, must stay. The noise is measurable on a flat wall."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:256, :256]
     forms = 130 + 8 * np.sin(x / 5) * np.sin(y / 5) * (x > 100)
     noisy = np.repeat((forms + rng.normal(0, 4, forms.shape)).round().astype(np.uint8)[..., None], 3, 2)
     after = luma(adjusted(noisy, denoise=100))
-    kept = float((after - after.mean()).ravel() @ (forms - forms.mean()).ravel() / np.square(forms - forms.mean()).sum())  # fmt: skip  # noqa: E501
-    assert kept > 0.6
+    shading = forms - forms.mean()
+    assert ((after - after.mean()) * shading).sum() / np.square(shading).sum() > 0.6
     assert (after - forms).std() < 0.5 * 4
 
 
-def test_brightness_and_contrast_are_one_curve_of_the_brightest_channel():
-    """However they are computed: no level may be more than one from the curve's definition."""
+def test_brightness_and_contrast_form_one_curve_of_the_brightest_channel():
+    """Every level is within rounding of the curve's definition."""
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     peak = image.max(-1, keepdims=True).astype(float)
     k = 0.4
@@ -161,7 +164,7 @@ def test_denoising_removes_noise_and_keeps_edges():
     assert luma(after)[:, 66:70].mean() - luma(after)[:, 58:62].mean() > 70
 
 
-def test_detail_enhance_lifts_texture_and_not_faint_noise():
+def test_detail_enhance_amplifies_texture_but_not_faint_noise():
     rng = np.random.default_rng(0)
     flat = np.repeat((128 + rng.normal(0, 1, (128, 128, 1))).round().astype(np.uint8), 3, 2)
     assert adjusted(flat, detail_enhance=True).std() < 1.15 * flat.std()
@@ -170,12 +173,12 @@ def test_detail_enhance_lifts_texture_and_not_faint_noise():
     assert texture[1] > 1.1 * texture[0]
 
 
-def test_a_large_picture_is_worked_in_strips_that_leave_no_trace(monkeypatch):
+def test_strips_leave_no_trace(monkeypatch):
     image = scene(300)
     asked = {"denoise": 60, "sharpen": 60, "brightness": 20, "contrast": 30, "detail_enhance": True}
     whole = adjusted(image, **asked)
     monkeypatch.setattr(module, "_STRIP_PIXELS", 300 * 90)
     difference = np.abs(adjusted(image, **asked).astype(int) - whole)
-    # Running sums round differently; a trace of a strip would be more.
+    # Running sums round differently; an edge of a strip would differ by more.
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-3

@@ -36,17 +36,17 @@ def sharpness(face: np.ndarray) -> float:
     return float((grey - cv2.GaussianBlur(grey, (0, 0), 2))[50:200, 50:200].std())
 
 
-def test_a_clean_face_is_left_alone(sharp):
+def test_leaves_a_clean_face_unchanged(sharp):
     assert np.abs(restored(sharp).astype(int) - sharp).mean() < 0.5
 
 
 @pytest.mark.parametrize("sigma", [8, 15])
-def test_noise_is_lessened(sharp, sigma):
+def test_reduces_noise(sharp, sigma):
     noisy = (sharp + np.random.default_rng(0).normal(0, sigma, sharp.shape)).clip(0, 255).astype(np.uint8)
     assert distance(restored(noisy), sharp) < 0.65 * distance(noisy, sharp)
 
 
-def test_a_blurred_face_gets_sharper_and_nearer_to_the_original(sharp):
+def test_sharpens_a_blurred_face_towards_the_original(sharp):
     blurred = cv2.GaussianBlur(sharp, (0, 0), 1.5)
     after = restored(blurred)
     assert sharpness(after) > 1.15 * sharpness(blurred)
@@ -62,28 +62,28 @@ def test_sharpening_leaves_no_halo():
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_a_flat_picture_stays_flat(level):
+def test_keeps_a_flat_picture_flat(level):
     flat = np.full((SIZE, SIZE, 3), level, np.uint8)
     np.testing.assert_array_equal(restored(flat), flat)
 
 
-def test_faces_of_a_batch_do_not_touch_each_other(sharp):
+def test_faces_of_a_batch_do_not_affect_each_other(sharp):
     blurred = cv2.GaussianBlur(sharp, (0, 0), 2)
     both = ENGINE.restore(np.stack([sharp, blurred]))
     np.testing.assert_array_equal(both[0], restored(sharp))
     np.testing.assert_array_equal(both[1], restored(blurred))
 
 
-def test_it_never_imports_torch():
-    """A machine that runs the classical engine must not pay for a network that it has not."""
+def test_does_not_import_torch():
+    """A machine without a network must not pay for torch in start-up time and memory."""
     script = (
         "import sys, numpy as np\n"
         "from gpen_backend.app import create_app\n"
-        "from gpen_backend.models.registry import Models\n"
+        "from gpen_backend.models.registry import ModelRegistry\n"
         "from gpen_backend.settings import BackendSettings\n"
         "settings = BackendSettings(engine='classical')\n"
         "create_app(settings)\n"
-        "Models(settings).engine('gpen-bfr-256').restore(np.zeros((1, 256, 256, 3), np.uint8))\n"
+        "ModelRegistry(settings).engine('gpen-bfr-256').restore(np.zeros((1, 256, 256, 3), np.uint8))\n"
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""What is recorded and replayed when, with a stand-in for CUDA; test_torch_engine.py has the real one."""
+"""Capture and replay of CUDA graphs, with a fake of torch.cuda. test_torch.py uses a real GPU."""
 
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gpen_backend.engines.graphs import Graphs
+from gpen_backend.engines.graphs import CudaGraphs
 
 
 class Network:
-    """Doubles its input, and remembers each run's input and output."""
+    """Doubles its input, and keeps the input and output of each run."""
 
     def __init__(self):
         self.runs = []
@@ -50,36 +50,36 @@ def images(count):
     return torch.arange(count * 3 * 4.0).reshape(count, 3, 2, 2)
 
 
-def test_batches_are_filled_up_to_powers_of_two_that_are_recorded_once(network):
-    graphs = Graphs(network)
+def test_pads_batches_to_powers_of_two_and_captures_each_once(network):
+    graphs = CudaGraphs(network)
     for count in (1, 3, 4, 2, 3, 1, 4):
         assert torch.equal(graphs(images(count)), images(count) * 2)
     assert {len(given) for given, _ in network.runs} == {1, 2, 4}
-    recorded = len(network.runs)
+    captures = len(network.runs)
     graphs(images(3))
-    assert len(network.runs) == recorded
+    assert len(network.runs) == captures
 
 
-def test_a_network_that_cannot_be_recorded_runs_as_it_is(network, monkeypatch, caplog):
+def test_runs_without_graphs_if_capture_fails(network, monkeypatch, caplog):
     @contextmanager
     def refused(*_, **__):
         yield
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(torch.cuda, "graph", refused)
-    graphs = Graphs(network)
+    graphs = CudaGraphs(network)
     for _ in range(2):
         assert torch.equal(graphs(images(3)), images(3) * 2)
-    assert caplog.text.count("cannot be recorded") == 1
+    assert caplog.text.count("CUDA graph capture failed") == 1
 
 
-def test_a_full_memory_is_not_taken_for_that(network, monkeypatch):
+def test_out_of_memory_does_not_disable_graphs(network, monkeypatch):
     @contextmanager
     def full(*_, **__):
         yield
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    graphs = Graphs(network)
+    graphs = CudaGraphs(network)
     with monkeypatch.context() as patch:
         patch.setattr(torch.cuda, "graph", full)
         with pytest.raises(torch.OutOfMemoryError):

@@ -1,4 +1,4 @@
-"""Our own seeded networks, exported and run by ONNX Runtime, beside torch."""
+"""Seeded networks, exported and run by ONNX Runtime, compared with torch."""
 
 import warnings
 
@@ -19,7 +19,7 @@ pytest.importorskip("onnxscript")
 
 def export(module, path, example):
     with warnings.catch_warnings():
-        # The exporter's own, about what it imports.
+        # The exporter warns about its own imports.
         warnings.simplefilter("ignore")
         torch.onnx.export(module, (example,), str(path), dynamo=True, verbose=False, external_data=False)
     return path
@@ -32,7 +32,7 @@ def generator(tiny_state):
 
 @pytest.fixture(scope="module")
 def exported(generator, tmp_path_factory):
-    """A batch of one, as the published exports have it."""
+    """An export with a batch size of 1, like the published ones."""
     return export(generator, tmp_path_factory.mktemp("onnx") / "tiny.onnx", torch.zeros(1, 3, 16, 16))
 
 
@@ -41,7 +41,7 @@ def faces(count):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_both_engines_agree(generator, exported, count):
+def test_agrees_with_the_torch_engine(generator, exported, count):
     ours, theirs = TorchEngine(generator), OnnxEngine.from_checkpoint(exported)
     assert (theirs.name, theirs.size) == ("onnx", ours.size)
     np.testing.assert_allclose(theirs.output(faces(count)), ours.output(faces(count)), atol=1e-3)
@@ -50,7 +50,7 @@ def test_both_engines_agree(generator, exported, count):
 
 
 def tensors(path, given, made, operator="Identity"):
-    """An ONNX file that turns one tensor of a shape and type into another."""
+    """Write an ONNX file with one operator, and an input and output of these types and shapes."""
     helper = onnx.helper
     graph = helper.make_graph(
         [helper.make_node(operator, ["in"], ["out"])],
@@ -62,11 +62,11 @@ def tensors(path, given, made, operator="Identity"):
     return path
 
 
-# As onnx.TensorProto has them.
+# Codes of onnx.TensorProto.
 F, UINT8 = 1, 2
 
 
-def test_a_network_for_any_batch_is_given_it_whole(tmp_path):
+def test_runs_a_whole_batch_if_the_export_allows_it(tmp_path):
     shape = (F, ["N", 3, 16, 16])
     engine = OnnxEngine.from_checkpoint(tensors(tmp_path / "any.onnx", shape, shape))
     np.testing.assert_array_equal(engine.restore(faces(5)), faces(5))
@@ -84,14 +84,14 @@ def test_a_network_for_any_batch_is_given_it_whole(tmp_path):
         ((UINT8, [1, 3, 64, 64]), (UINT8, [1, 3, 64, 64]), "uint8"),
     ],
 )
-def test_other_networks_are_refused_by_what_they_take_and_give(tmp_path, given, made, message):
+def test_rejects_networks_with_other_inputs_or_outputs(tmp_path, given, made, message):
     path = tensors(tmp_path / "other.onnx", given, made)
     with pytest.raises(NotAGenerator, match=message) as caught:
         OnnxEngine.from_checkpoint(path)
     assert "other.onnx" in str(caught.value)
 
 
-def test_a_super_resolution_network_is_refused(tmp_path):
+def test_rejects_a_super_resolution_network(tmp_path):
     helper = onnx.helper
     scales = helper.make_tensor("scales", F, [4], [1, 1, 2, 2])
     graph = helper.make_graph(
@@ -107,26 +107,26 @@ def test_a_super_resolution_network_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>login</html>", bytes(1000), b"PK\x03\x04" + bytes(100)])
-def test_garbage_is_unreadable(tmp_path, data):
+def test_reports_garbage_as_unreadable(tmp_path, data):
     path = tmp_path / "garbage.onnx"
     path.write_bytes(data)
     with pytest.raises((Unreadable, NotAGenerator), match=r"garbage\.onnx"):
         OnnxEngine.from_checkpoint(path)
 
 
-def test_a_file_cut_short_is_unreadable(tmp_path, exported):
+def test_reports_a_truncated_file_as_unreadable(tmp_path, exported):
     path = tmp_path / "short.onnx"
     path.write_bytes(exported.read_bytes()[:-2000])
     with pytest.raises(Unreadable, match="download it again"):
         OnnxEngine.from_checkpoint(path)
 
 
-def test_a_missing_file_is_unreadable(tmp_path):
+def test_reports_a_missing_file_as_unreadable(tmp_path):
     with pytest.raises(Unreadable, match=r"absent\.onnx"):
         OnnxEngine.from_checkpoint(tmp_path / "absent.onnx")
 
 
-def test_an_output_that_is_not_finite_is_an_engine_error(tmp_path):
+def test_raises_engine_error_for_output_that_is_not_finite(tmp_path):
     shape = (F, [1, 3, 16, 16])
     engine = OnnxEngine.from_checkpoint(tensors(tmp_path / "log.onnx", shape, shape, "Log"))
     with pytest.raises(EngineError, match="not finite"):
@@ -134,6 +134,6 @@ def test_an_output_that_is_not_finite_is_an_engine_error(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 16, 16, 3), np.float32)])
-def test_faces_of_another_shape_are_refused(exported, wrong):
+def test_rejects_faces_of_another_shape_or_dtype(exported, wrong):
     with pytest.raises(ValueError, match="faces must be"):
         OnnxEngine.from_checkpoint(exported).restore(wrong)

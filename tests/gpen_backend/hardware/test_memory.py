@@ -4,7 +4,7 @@ from gpen_backend.hardware import memory as memory_module
 from gpen_backend.hardware.memory import Memory, process_memory
 
 
-def test_the_memory_of_this_process_is_told():
+def test_measures_the_memory_of_this_process():
     memory = process_memory()
     assert memory.used > 10e6
     assert memory.free is None or memory.free > 10e6
@@ -13,7 +13,7 @@ def test_the_memory_of_this_process_is_told():
     del grown
 
 
-def test_a_container_has_what_its_limit_leaves(tmp_path, monkeypatch):
+def test_a_containers_limit_reduces_free_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(memory_module, "_CGROUP", tmp_path)
     (tmp_path / "memory.max").write_text("3000000\n")
     (tmp_path / "memory.current").write_text("1000000\n")

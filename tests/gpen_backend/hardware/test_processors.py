@@ -16,7 +16,7 @@ from gpen_backend.hardware.processors import usable_processors
         ("odd", 16),
     ],
 )
-def test_a_containers_quota_counts(monkeypatch, tmp_path, quota, expected):
+def test_a_containers_quota_limits_the_processors(monkeypatch, tmp_path, quota, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
     monkeypatch.setattr(processors, "_QUOTA", tmp_path / "cpu.max")
     assert usable_processors() == 16
@@ -24,7 +24,7 @@ def test_a_containers_quota_counts(monkeypatch, tmp_path, quota, expected):
     assert usable_processors() == expected
 
 
-def test_a_system_without_affinity_has_all_its_processors(monkeypatch, tmp_path):
+def test_counts_all_processors_without_affinity(monkeypatch, tmp_path):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(processors, "_QUOTA", tmp_path / "cpu.max")
     monkeypatch.setattr(os, "cpu_count", lambda: None)

@@ -1,4 +1,4 @@
-"""Which engine serves what, from what is on disk and what can be fetched."""
+"""Which engine serves a model, given the stored files and the result of the download."""
 
 import asyncio
 import logging
@@ -45,8 +45,8 @@ class Backend:
     async def restore(self, model="gpen-bfr-512", **params):
         return await self.client.restore(PHOTO, LANDMARKS, RestoreParams(**params), model=model, timeout_s=20)
 
-    async def settled(self, model="gpen-bfr-512"):
-        """The model once it is ready."""
+    async def wait_until_ready(self, model="gpen-bfr-512"):
+        """The model's status once it is ready."""
         while not (status := await self.client.model(model)).ready:  # noqa: ASYNC110 - as a probe does
             await asyncio.sleep(0.02)
         return status
@@ -60,7 +60,7 @@ def checkpoint(tmp_path_factory, tiny_state):
     return path.read_bytes()
 
 
-async def test_auto_fetches_what_is_missing_and_is_not_ready_meanwhile(
+async def test_auto_downloads_a_missing_checkpoint_and_reports_progress_until_ready(
     tmp_path, checkpoint, file_server, caplog
 ):
     caplog.set_level(logging.INFO, "gpen_backend")
@@ -79,35 +79,37 @@ async def test_auto_fetches_what_is_missing_and_is_not_ready_meanwhile(
             await backend.restore()
         assert refused.value.retry_after
         file_server.released.set()
-        assert (await backend.settled()).engine == "torch"
+        assert (await backend.wait_until_ready()).engine == "torch"
         assert (await backend.restore()).engine == "torch"
     assert "non-commercial" in caplog.text
     assert "GPEN-BFR-512.pth" in (tmp_path / "checksums.lock").read_text()
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reason"),
     [(None, "404"), (b"<html>hotel</html>", "is text"), (b"PK\x03\x04" + bytes(500), "damaged")],
 )
-async def test_auto_serves_classically_what_cannot_be_fetched(tmp_path, file_server, caplog, content, told):
+async def test_auto_falls_back_to_classical_if_the_download_fails(
+    tmp_path, file_server, caplog, content, reason
+):
     if content is not None:
         file_server.files[PTH] = content
     async with Backend(tmp_path, fetch=True, models_mirror=file_server.url) as backend:
-        assert (await backend.settled()).engine == "classical"
+        assert (await backend.wait_until_ready()).engine == "classical"
         assert (await backend.restore()).engine == "classical"
-    assert told in caplog.text
+    assert reason in caplog.text
     assert "engine=classical" in caplog.text
     assert not (tmp_path / PTH).exists()
 
 
-async def test_a_machine_without_a_network_serves_within_seconds(tmp_path, caplog):
+async def test_serves_within_seconds_without_a_network(tmp_path, caplog):
     async with Backend(tmp_path, fetch=True, models_mirror="http://127.0.0.1:1") as backend:
         async with asyncio.timeout(10):
-            assert (await backend.settled()).engine == "classical"
+            assert (await backend.wait_until_ready()).engine == "classical"
     assert "cannot be reached" in caplog.text
 
 
-async def test_a_server_can_be_stopped_while_it_fetches(tmp_path, checkpoint, file_server):
+async def test_stops_during_a_download(tmp_path, checkpoint, file_server):
     file_server.files[PTH] = checkpoint
     file_server.faults = [lambda handler, content: (handler.head(200, len(content)), handler.stall())]
     async with asyncio.timeout(10), Backend(tmp_path, fetch=True, models_mirror=file_server.url) as backend:
@@ -116,17 +118,19 @@ async def test_a_server_can_be_stopped_while_it_fetches(tmp_path, checkpoint, fi
         assert not await backend.client.ready()
 
 
-async def test_without_fetch_nothing_is_asked(tmp_path, file_server):
+async def test_sends_no_request_with_fetch_off(tmp_path, file_server):
     async with Backend(tmp_path, fetch=False, models_mirror=file_server.url) as backend:
         assert (await backend.client.model("gpen-bfr-512")).engine == "classical"
     assert file_server.requests == []
 
 
 @pytest.mark.parametrize("engine", ["auto", "torch"])
-async def test_a_checkpoint_that_changed_since_its_first_use_is_never_loaded(tmp_path, checkpoint, seed_weights, engine, caplog):  # fmt: skip  # noqa: E501
+async def test_never_loads_a_checkpoint_that_changed_since_its_first_use(
+    tmp_path, checkpoint, engine, caplog
+):
     (tmp_path / PTH).write_bytes(checkpoint)
     async with Backend(tmp_path, engine=engine) as backend:
-        assert (await backend.settled()).engine == "torch"
+        assert (await backend.wait_until_ready()).engine == "torch"
     state = torch.load(tmp_path / PTH, weights_only=True)
     torch.save({name: tensor * 1.5 for name, tensor in state.items()}, tmp_path / PTH)
     async with Backend(tmp_path, engine=engine) as backend:
@@ -138,16 +142,16 @@ async def test_a_checkpoint_that_changed_since_its_first_use_is_never_loaded(tmp
                 await backend.restore()
 
 
-async def test_an_export_that_is_not_the_published_one_is_never_loaded(tmp_path):
+async def test_never_loads_an_altered_export(tmp_path):
     (tmp_path / "gpen_bfr_512.onnx").write_bytes(b"anything")
     pytest.importorskip("onnxruntime")
     async with Backend(tmp_path, engine="onnx") as backend:
-        with pytest.raises(BackendUnavailable, match="the published one 284340240"):
+        with pytest.raises(BackendUnavailable, match="the published one has 284340240"):
             await backend.restore()
 
 
-async def test_onnx_serves_an_export_of_ones_own(tmp_path):
-    """auto takes it too, where there is no checkpoint for torch."""
+async def test_onnx_and_auto_serve_an_own_export(tmp_path):
+    """auto uses an export if there is no checkpoint for torch."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     shape = [1, 3, 16, 16]
@@ -164,16 +168,14 @@ async def test_onnx_serves_an_export_of_ones_own(tmp_path):
             assert (await backend.client.model("gpen-bfr-512")).engine == "onnx"
 
 
-async def test_torch_comes_before_onnx(tmp_path, checkpoint):
+async def test_auto_prefers_torch_to_onnx(tmp_path, checkpoint):
     (tmp_path / PTH).write_bytes(checkpoint)
-    (tmp_path / "gpen-bfr-512-own.onnx").write_bytes(b"not even looked at")
+    (tmp_path / "gpen-bfr-512-own.onnx").write_bytes(b"never read")
     async with Backend(tmp_path, engine="auto") as backend:
         assert (await backend.restore()).engine == "torch"
 
 
-async def test_a_network_of_another_size_than_the_published_one_serves_from_its_first_request(
-    tmp_path, checkpoint
-):
+async def test_serves_a_network_of_unpublished_size_from_its_first_request(tmp_path, checkpoint):
     (tmp_path / "GPEN-Colorization-1024.pth").write_bytes(checkpoint)
     async with Backend(tmp_path, engine="auto") as backend:
         described = await backend.client.model("gpen-colorization-1024")
@@ -183,24 +185,24 @@ async def test_a_network_of_another_size_than_the_published_one_serves_from_its_
         assert (await backend.client.model("gpen-colorization-1024")).size == 16
 
 
-async def test_each_model_has_one_task_and_others_are_refused_by_name(tmp_path, checkpoint):
+async def test_rejects_other_tasks_and_names_the_right_model(tmp_path, checkpoint):
     for name in (PTH, "GPEN-Colorization-1024.pth"):
         (tmp_path / name).write_bytes(checkpoint)
     async with Backend(tmp_path, engine="torch") as backend:
         assert (await backend.client.model("gpen-colorization-1024")).task == "colorize"
         coloured = await backend.restore("gpen-colorization-1024", task="colorize")
         assert (coloured.engine, coloured.faces) == ("torch", 1)
-        with pytest.raises(BackendRejected, match="ask gpen-colorization-1024 for 'colorize'") as refused:
+        with pytest.raises(BackendRejected, match="use gpen-colorization-1024 for 'colorize'") as refused:
             await backend.restore("gpen-bfr-512", task="colorize")
         assert refused.value.status == 400
-        with pytest.raises(BackendRejected, match="ask gpen-bfr-512 for 'restore'"):
+        with pytest.raises(BackendRejected, match="use gpen-bfr-512 for 'restore'"):
             await backend.restore("gpen-colorization-1024")
         with pytest.raises(BackendRejected, match="'inpaint' needs checkpoint gpen-inpainting-1024"):
             await backend.restore("gpen-bfr-512", task="inpaint")
 
 
 @pytest.mark.parametrize("engine", ["auto", "classical"])
-async def test_the_classical_engine_has_one_task(tmp_path, engine):
+async def test_the_classical_engine_only_restores(tmp_path, engine):
     async with Backend(tmp_path, engine=engine) as backend:
         with pytest.raises(BackendRejected, match="needs checkpoint gpen-colorization-1024") as refused:
             await backend.restore("gpen-bfr-512", task="colorize")
@@ -209,7 +211,7 @@ async def test_the_classical_engine_has_one_task(tmp_path, engine):
             await backend.restore("gpen-inpainting-1024", task="inpaint")
 
 
-async def test_a_checkpoint_for_another_task_does_not_stand_in_for_restoring(tmp_path, checkpoint):
+async def test_a_checkpoint_for_another_task_does_not_serve_restore(tmp_path, checkpoint):
     (tmp_path / "GPEN-Inpainting-1024.pth").write_bytes(checkpoint)
     async with Backend(tmp_path, engine="auto") as backend:
         assert (await backend.restore("gpen-bfr-512")).engine == "classical"
@@ -217,7 +219,7 @@ async def test_a_checkpoint_for_another_task_does_not_stand_in_for_restoring(tmp
         assert (await backend.client.model("gpen-bfr-512")).default
 
 
-async def test_a_broken_checkpoint_for_a_task_is_not_stood_in_for(tmp_path):
+async def test_a_broken_checkpoint_for_another_task_has_no_fallback(tmp_path):
     (tmp_path / "GPEN-Colorization-1024.pth").write_bytes(b"<html>")
     async with Backend(tmp_path, engine="auto") as backend:
         with pytest.raises(BackendUnavailable, match="cannot be loaded"):

@@ -10,9 +10,9 @@ from gpen_backend.network.checkpoint import generator_from_state_dict
 
 
 class Fake:
-    """An engine that gives these outputs, one after the other."""
+    """An engine that returns these outputs in turn."""
 
-    name, size = "fake", 16
+    name, size, parameters = "fake", 16, None
 
     def __init__(self, *outputs):
         self.outputs = list(outputs)
@@ -26,7 +26,7 @@ def picture(seed=0, spread=0.5):
     return np.random.default_rng(seed).uniform(-spread, spread, (1, 3, 16, 16)).astype(np.float32)
 
 
-def test_the_input_is_the_same_on_every_machine():
+def test_input_is_the_same_on_every_machine():
     digest = hashlib.sha256(check_input(64).tobytes()).hexdigest()
     assert digest == "baaac6cc8c53bb5f394e8ad587a6b91ab1c8ae7268936f9fe2784f039f479dfb"
     assert check_input(100).shape == (100, 100, 3)
@@ -46,11 +46,11 @@ def test_a_sound_network_has_no_faults():
         ((picture(1), picture(2)), "second run"),
     ],
 )
-def test_what_is_wrong_is_told(outputs, fault):
-    assert any(fault in told for told in self_check(Fake(*outputs)).faults)
+def test_reports_faults(outputs, fault):
+    assert any(fault in found for found in self_check(Fake(*outputs)).faults)
 
 
-def test_an_output_that_is_not_finite_is_an_error():
+def test_raises_engine_error_for_output_that_is_not_finite():
     with pytest.raises(EngineError, match="not finite"):
         self_check(Fake(np.full((1, 3, 16, 16), np.nan, np.float32)))
 

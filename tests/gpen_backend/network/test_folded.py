@@ -34,7 +34,7 @@ def golden_64(seed_weights):
 
 
 @pytest.mark.parametrize("one_by_one", [True, False])
-def test_it_agrees_with_the_original(golden_64, one_by_one):
+def test_agrees_with_the_original(golden_64, one_by_one):
     expected = np.load(DATA / "golden-64.npz")["output"]
     folded = FoldedGenerator(golden_64, torch.float32, one_by_one)
     np.testing.assert_allclose(run(folded, images(64)), expected, atol=TOLERANCE)
@@ -54,7 +54,7 @@ def test_published_shapes_agree_with_the_original(seed_weights, name, shape, one
     np.testing.assert_allclose(output[..., edge : edge + 256, edge : edge + 256], expected, atol=TOLERANCE)
 
 
-def test_faces_one_by_one_or_together_are_the_same(golden_64):
+def test_faces_give_the_same_result_one_by_one_and_together(golden_64):
     pictures = images(64, 3)
     plain = run(golden_64, pictures)
     for one_by_one in (True, False):
@@ -62,14 +62,14 @@ def test_faces_one_by_one_or_together_are_the_same(golden_64):
         np.testing.assert_allclose(output, plain, atol=TOLERANCE)
 
 
-def test_no_face_depends_on_its_neighbours(golden_64):
+def test_faces_of_a_batch_do_not_affect_each_other(golden_64):
     folded = FoldedGenerator(golden_64, torch.float32, one_by_one=True)
     pictures = images(64, 3)
     assert np.array_equal(run(folded, pictures)[1], run(folded, pictures[1:2])[0])
 
 
 def test_bfloat16_stays_within_a_few_grey_levels(golden_64):
-    """Output of random weights, which is three times as wild as a face."""
+    """Random weights give output with three times the deviation of a face."""
     error = np.abs(
         run(FoldedGenerator(golden_64, torch.bfloat16, True), images(64)) - run(golden_64, images(64))
     )
@@ -77,7 +77,7 @@ def test_bfloat16_stays_within_a_few_grey_levels(golden_64):
     assert error.max() * 127.5 < 12
 
 
-def test_the_generator_and_the_input_are_left_as_they_were(golden_64):
+def test_changes_neither_generator_nor_input(golden_64):
     before = {name: tensor.clone() for name, tensor in golden_64.state_dict().items()}
     pictures = images(64)
     run(FoldedGenerator(golden_64, torch.float32, True), pictures)
@@ -85,13 +85,13 @@ def test_the_generator_and_the_input_are_left_as_they_were(golden_64):
     assert all(torch.equal(before[name], tensor) for name, tensor in golden_64.state_dict().items())
 
 
-def test_repeats_are_equal_to_the_last_bit(golden_64):
+def test_repeated_runs_are_bit_equal(golden_64):
     folded = FoldedGenerator(golden_64, torch.bfloat16, True)
     assert np.array_equal(run(folded, images(64)), run(folded, images(64)))
 
 
 @pytest.mark.parametrize("size", [8, 16, 32])
-def test_every_depth_is_folded(seed_weights, size):
+def test_folds_every_depth(seed_weights, size):
     generator = Generator(size, narrow=1 / 64, style_dim=16, mlp_layers=3)
     generator.load_state_dict(seed_weights(generator.state_dict()))
     generator.requires_grad_(False)
@@ -100,7 +100,7 @@ def test_every_depth_is_folded(seed_weights, size):
 
 
 @pytest.mark.parametrize(("dtype", "levels"), [(torch.float32, 0.01), (torch.bfloat16, 2)])
-def test_wide_layers_are_convolved_in_tiles_and_mean_the_same(seed_weights, monkeypatch, dtype, levels):
+def test_winograd_in_wide_layers_agrees_with_the_generator(seed_weights, monkeypatch, dtype, levels):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
     generator = Generator(32, narrow=0.5, style_dim=16, mlp_layers=2)
     generator.load_state_dict(seed_weights(generator.state_dict()))

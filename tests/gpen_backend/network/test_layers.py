@@ -19,21 +19,21 @@ def _seed():
 
 
 def filtered(x, kernel, padding):
-    """Every channel of x through the filter, padded by (left, right) zeros on both axes."""
+    """Filter every channel of x, padded by (left, right) zeros on both axes."""
     channels = x.shape[1]
     padded = F.pad(x, (*padding, *padding))
     return F.conv2d(padded, kernel.expand(channels, 1, 4, 4), groups=channels)
 
 
 def zero_stuffed(x):
-    """Twice the size, every second row and column zero."""
+    """Double the size of x; every second row and column is zero."""
     stuffed = x.new_zeros(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
     stuffed[:, :, ::2, ::2] = x
     return stuffed
 
 
 def modulated_weight(layer, latent):
-    """The published formula: one weight for every sample, W s scaled. Returns (N, out, in, k, k)."""
+    """The published formula: scaled and modulated weights per sample. Returns (N, out, in, k, k)."""
     scale = layer.weight[0, 0].numel() ** -0.5
     return scale * layer.weight * layer.modulation(latent)[:, None, :, None, None]
 
@@ -47,7 +47,7 @@ def test_upsample_equals_zeros_between_the_pixels_then_the_filter():
     torch.testing.assert_close(Upsample()(x), filtered(zero_stuffed(x), FIR * 4, (2, 1)))
 
 
-def test_modulated_conv_equals_a_convolution_with_weights_of_its_own_for_every_sample():
+def test_modulated_conv_equals_a_convolution_with_weights_per_sample():
     layer, x, latent = ModulatedConv(6, 5, style_dim=8), torch.randn(3, 6, 4, 4), torch.randn(3, 8)
     weights = demodulated(modulated_weight(layer, latent))
     expected = torch.cat([F.conv2d(x[i : i + 1], weights[i], padding=1) for i in range(3)])
@@ -70,7 +70,7 @@ def test_projection_is_modulated_and_not_demodulated():
     torch.testing.assert_close(layer(x, latent), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_demodulation_follows_the_weights_that_are_loaded():
+def test_demodulation_uses_the_loaded_weights():
     layer, other = ModulatedConv(6, 5, 8), ModulatedConv(6, 5, 8)
     layer.load_state_dict(other.state_dict())
     x, latent = torch.randn(1, 6, 4, 4), torch.randn(1, 8)
@@ -78,7 +78,7 @@ def test_demodulation_follows_the_weights_that_are_loaded():
 
 
 def test_equalised_layers_keep_the_variance_of_their_input():
-    """Unit weights, scaled at run time: whatever the width, what comes out is as large as what went in."""
+    """Unit weights are scaled at run time, so the output has the variance of the input at any width."""
     with torch.no_grad():
         x = torch.randn(64, 512)
         assert EqualisedLinear(512, 512)(x).std() == pytest.approx(1, abs=0.05)

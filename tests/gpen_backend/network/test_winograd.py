@@ -4,7 +4,7 @@ import torch.nn.functional as F  # noqa: N812
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpen_backend.network.winograd import Winograd, pays
+from gpen_backend.network.winograd import Winograd, is_faster
 
 CPU = torch.device("cpu")
 
@@ -18,7 +18,7 @@ def layer(count, in_channels, out_channels, height, width, dtype=torch.float64):
 
 def run(x, weight):
     winograd = Winograd(x.dtype, CPU)
-    return winograd(x, winograd.spread(weight))
+    return winograd(x, winograd.transform_weight(weight))
 
 
 @given(
@@ -26,18 +26,18 @@ def run(x, weight):
     channels=st.tuples(st.integers(1, 5), st.integers(1, 5)),
     tiles=st.tuples(st.integers(1, 5), st.integers(1, 5)),
 )
-def test_it_is_the_convolution_for_any_shape(count, channels, tiles):
+def test_equals_the_convolution_for_any_shape(count, channels, tiles):
     x, weight = layer(count, *channels, tiles[0] * 4, tiles[1] * 4)
     torch.testing.assert_close(run(x, weight), F.conv2d(x, weight, padding=1), rtol=1e-10, atol=1e-10)
 
 
-def test_maps_of_either_layout_give_the_same():
+def test_both_memory_layouts_give_the_same_result():
     x, weight = layer(2, 3, 4, 8, 12)
     assert torch.equal(run(x, weight), run(x.contiguous(), weight))
     assert run(x, weight).is_contiguous(memory_format=torch.channels_last)
 
 
-def test_what_it_is_given_is_left_as_it_was():
+def test_does_not_change_its_input():
     x, weight = layer(1, 3, 4, 8, 8)
     before = x.clone(), weight.clone()
     run(x, weight)
@@ -53,27 +53,27 @@ def error_against_doubles(dtype, convolve):
 
 
 @pytest.mark.parametrize(("dtype", "allowed"), [(torch.float32, 2e-6), (torch.bfloat16, 0.025)])
-def test_its_error_stays_small(dtype, allowed):
-    """Ten times the plain convolution's in bfloat16; Lavin and Gray's points would make it fifteen times."""
+def test_rounding_error_stays_small(dtype, allowed):
+    """In bfloat16 ten times that of a plain convolution; with Lavin and Gray's points it is fifteen times."""
     assert error_against_doubles(dtype, run) < allowed
 
 
-def test_a_map_of_many_strips_is_transformed_whole():
+def test_transforms_a_map_of_many_strips():
     x, weight = layer(2, 300, 3, 40, 120, torch.float64)
     torch.testing.assert_close(run(x, weight), F.conv2d(x, weight, padding=1), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_its_constants_lose_nothing_in_the_dtype(dtype):
+def test_transform_matrices_are_exact_in_the_dtype(dtype):
     exact, own = Winograd(torch.float64, CPU), Winograd(dtype, CPU)
     assert torch.equal(own.forth.double(), exact.forth)
     assert torch.equal(own.back.double(), exact.back)
 
 
-def test_processors_with_amx_convolve_bfloat16_plainly(monkeypatch):
+def test_is_not_faster_for_bfloat16_on_processors_with_amx(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
-    assert not pays(torch.bfloat16, 512, 64)
-    assert pays(torch.float32, 512, 64)
+    assert not is_faster(torch.bfloat16, 512, 64)
+    assert is_faster(torch.float32, 512, 64)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,6 @@ def test_processors_with_amx_convolve_bfloat16_plainly(monkeypatch):
         (torch.float16, 512, 64, False),
     ],
 )
-def test_narrow_layers_and_small_maps_are_left_out(dtype, out_channels, side, expected, monkeypatch):
+def test_is_not_faster_for_narrow_layers_and_small_maps(dtype, out_channels, side, expected, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
-    assert pays(dtype, out_channels, side) is expected
+    assert is_faster(dtype, out_channels, side) is expected

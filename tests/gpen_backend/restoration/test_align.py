@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpen_backend.restoration.align import align, align_all, template
+from gpen_backend.restoration.align import align, align_faces, template
 from gpen_common.geometry import DegenerateLandmarks, invert, scale_of, transform
 
 
@@ -31,12 +31,12 @@ def golden() -> dict:
     return json.loads((Path(folder) / "golden" / "alignment.json").read_text())
 
 
-def test_template_is_the_originals_at_every_size(golden):
+def test_template_equals_the_originals_at_every_size(golden):
     for size, points in golden["templates"].items():
         np.testing.assert_allclose(template(int(size)), points, rtol=1e-6)
 
 
-def test_alignment_is_the_originals(golden):
+def test_alignment_equals_the_originals(golden):
     for case in golden["cases"]:
         image = np.zeros((3000, 3000, 3), np.uint8)
         face = align(image, np.array(case["landmarks"], np.float32), case["size"])
@@ -51,7 +51,7 @@ def test_alignment_is_the_originals(golden):
     degrees=st.floats(-180, 180),
     size=st.sampled_from([32, 64, 256]),
 )
-def test_landmarks_land_on_the_template_and_back(x, y, scale, degrees, size):
+def test_landmarks_map_to_the_template_and_back(x, y, scale, degrees, size):
     landmarks = face_at(x, y, scale, degrees)
     face = align(photo(), landmarks, size)
     assert face.pixels.shape == (size, size, 3)
@@ -61,7 +61,7 @@ def test_landmarks_land_on_the_template_and_back(x, y, scale, degrees, size):
 
 
 def test_shrinking_a_large_face_does_not_alias():
-    """Stripes of one pixel, far beyond what the crop can show, must become grey and not coarser stripes."""
+    """Stripes of one pixel, too fine for the crop, must become grey and not coarser stripes."""
     stripes = np.zeros((1200, 1200, 3), np.uint8)
     stripes[:, ::2] = 255
     pixels = align(stripes, face_at(600, 600, 12.3), 64).pixels
@@ -82,20 +82,20 @@ def test_shrinking_a_large_face_does_not_alias():
     ],
     ids=["coincide", "nan", "infinite", "huge", "tiny", "larger than any photo", "elsewhere", "mirrored"],
 )
-def test_landmarks_that_are_no_face_are_refused(landmarks):
+def test_rejects_landmarks_that_are_no_face(landmarks):
     with pytest.raises(DegenerateLandmarks):
         align(photo(), landmarks, 64)
 
 
-def test_a_profile_is_still_a_face():
+def test_accepts_a_profile():
     landmarks = face_at(150, 100, 1)
     landmarks[:, 0] = 150 + 0.1 * (landmarks[:, 0] - 150) + [0, 0, 12, 2, 2]
     assert align(photo(), landmarks, 64).pixels.shape == (64, 64, 3)
 
 
-def test_a_degenerate_face_costs_the_others_nothing():
+def test_align_faces_skips_only_degenerate_faces():
     good = face_at(150, 100, 1)
-    faces = align_all(photo(), np.stack([np.zeros((5, 2), np.float32), good]), 64)
+    faces = align_faces(photo(), np.stack([np.zeros((5, 2), np.float32), good]), 64)
     assert len(faces) == 1
     np.testing.assert_allclose(transform(faces[0].inverse_affine, faces[0].landmarks), good, atol=1e-2)
-    assert align_all(photo(), None, 64) == ()
+    assert align_faces(photo(), None, 64) == ()

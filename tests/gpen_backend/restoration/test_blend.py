@@ -13,7 +13,7 @@ MODES = ("natural", "strong", "detail")
 
 
 def skin(seed: int = 0, tone: tuple[int, int, int] = (190, 150, 130)) -> np.ndarray:
-    """A face's colours with some texture."""
+    """Skin colour with some texture."""
     noise = np.random.default_rng(seed).normal(0, 6, (SIZE, SIZE, 1))
     return (
         (np.array(tone) + cv2.GaussianBlur(noise, (0, 0), 1.5)[..., None] * 4).clip(0, 255).astype(np.uint8)
@@ -32,7 +32,7 @@ def test_an_unchanged_face_stays_unchanged(mode, skin_protect):
 
 
 @pytest.mark.parametrize(("mode", "half"), [("natural", 0.5), ("strong", 0.75), ("detail", 0.75)])
-def test_opacity_runs_from_nothing_to_all(mode, half):
+def test_opacity_runs_from_0_to_1(mode, half):
     opacities = [blend(skin(), skin(1), MASK, mode, True, strength).opacity for strength in (0, 50, 100)]
     assert opacities == pytest.approx([0, half, 1])
 
@@ -44,7 +44,7 @@ def test_skin_protect_keeps_the_hue(mode):
     assert np.abs(lab(kept)[..., 1:].mean((0, 1)) - lab(before)[..., 1:].mean((0, 1))).max() < 0.5
 
 
-def test_without_skin_protect_the_networks_hue_is_taken_deep_inside():
+def test_takes_the_networks_hue_deep_inside_without_skin_protect():
     before, tinted = skin(), skin(1, (170, 160, 150))
     taken = blend(before, tinted, MASK, "strong", False, 100).target
     assert np.abs(taken - tinted)[DEEP].max() < 2
@@ -59,7 +59,7 @@ def test_natural_keeps_the_mean_luminance_of_the_face():
     assert mean[2] - mean[0] > 5
 
 
-def test_detail_takes_texture_whole_and_tone_in_part():
+def test_detail_takes_all_texture_and_part_of_the_tone():
     before = np.full((SIZE, SIZE, 3), 100, np.uint8)
     after = before + 50
     after[::2, ::2] += 20
@@ -68,8 +68,8 @@ def test_detail_takes_texture_whole_and_tone_in_part():
     assert target.std() == pytest.approx(after.std(), rel=0.1)
 
 
-def test_detail_keeps_more_of_the_inputs_forms_than_strong():
-    """A face that is modelled by light, and a network that flattens it."""
+def test_detail_keeps_more_of_the_inputs_shading_than_strong():
+    """The input has shading, and the network flattens it."""
     y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
     before = np.repeat((170 - 60 * (x**2 + y**2).clip(0, 1))[..., None], 3, 2).astype(np.uint8)
     after = np.full_like(before, 150)
@@ -80,7 +80,7 @@ def test_detail_keeps_more_of_the_inputs_forms_than_strong():
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("skin_protect", [True, False])
 @pytest.mark.parametrize("tone", [(215, 175, 155), (165, 125, 105), (205, 150, 105), (175, 150, 155)])
-def test_a_shift_of_tone_or_colour_is_gone_where_the_mask_ends(mode, skin_protect, tone):
+def test_tone_and_colour_match_the_input_at_the_edge_of_the_mask(mode, skin_protect, tone):
     before, after = skin(), skin(0, tone)
     target = blend(before, after, MASK, mode, skin_protect, 100).target
     ends = (MASK > 0.02) & (MASK < 0.3)
@@ -88,8 +88,8 @@ def test_a_shift_of_tone_or_colour_is_gone_where_the_mask_ends(mode, skin_protec
     assert np.abs((lab(after) - lab(before))[ends].mean(0)).max() > 4
 
 
-def test_no_tone_is_clipped_by_the_match():
-    """A network that lightens a face to within a few levels of white, and darkens its blacks to near 0."""
+def test_matching_tone_clips_nothing():
+    """The network lightens a face to within a few levels of white, or darkens its blacks to near 0."""
     before = skin()
     before[40:60, 40:60], before[70:90, 40:60] = 3, 252
     shifted = (before.astype(int) + 20).clip(2, 253).astype(np.uint8)
@@ -100,7 +100,7 @@ def test_no_tone_is_clipped_by_the_match():
             assert target.max() < 255
 
 
-def test_a_grey_photo_stays_grey_whatever_the_network_paints():
+def test_a_grey_photo_stays_grey_with_skin_protect():
     grey = np.repeat(skin()[..., :1], 3, 2)
     painted = (grey * np.array([1.0, 0.92, 0.8])).astype(np.uint8)
     for mode in MODES:

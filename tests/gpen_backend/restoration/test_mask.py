@@ -9,7 +9,7 @@ from gpen_backend.restoration.mask import face_mask
 
 
 @pytest.mark.parametrize("size", [64, 256, 512])
-def test_mask_is_whole_on_the_face(size):
+def test_mask_is_1_on_all_landmarks(size):
     mask = face_mask(template(size), size)
     for x, y in template(size).round().astype(int):
         assert mask[y, x] == 1
@@ -20,7 +20,7 @@ def test_mask_is_whole_on_the_face(size):
     landmarks=arrays(np.float32, (5, 2), elements=st.floats(-100, 400, width=32)),
     size=st.integers(16, 300),
 )
-def test_no_landmarks_let_the_crops_rectangle_show(landmarks, size):
+def test_mask_is_0_at_the_crops_border_for_any_landmarks(landmarks, size):
     mask = face_mask(landmarks, size)
     assert mask.shape == (size, size)
     assert mask.dtype == np.float32
@@ -46,7 +46,7 @@ def test_mask_reaches_chin_and_forehead_but_not_the_shoulders():
     assert mask[300, 20] == mask[300, 492] == mask[500, 256] == 0
 
 
-def test_a_turned_head_keeps_its_width():
+def test_mask_keeps_its_width_on_a_turned_head():
     landmarks = template(512).copy()
     landmarks[:, 0] = 256 + 0.3 * (landmarks[:, 0] - 256)
     mask = face_mask(landmarks, 512)

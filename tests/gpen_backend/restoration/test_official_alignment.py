@@ -1,7 +1,7 @@
-"""What the original itself aligned: recorded pairs of its input and its result.
+"""Our alignment compared with recordings of the original: pairs of its aligned input and its result.
 
-The faces of these recordings were aligned by landmarks of another finder, so each lies a few pixels beside
-where our finder sees it; their mean tells whether the template is the same.
+The original used the landmarks of another face finder, so each face is a few pixels off from where our finder
+puts it. The mean over all faces shows whether the template is the same.
 """
 
 import cv2
@@ -31,8 +31,8 @@ def fits(shared, yunet_path):
     return found
 
 
-def test_the_originals_faces_lie_on_our_template(fits):
-    """Eyes and nose within a few px of 512; mouths that smile, which finders see apart, within 3 %."""
+def test_the_originals_faces_match_our_template(fits):
+    """Eyes and nose are within a few px of 512; mouths, on which the finders differ, within 3 %."""
     off = np.array([landmarks5 - template(SIDE) for landmarks5, _ in fits])
     mean = np.hypot(*off.mean(0).T)
     assert mean[:3].max() < 8
@@ -46,8 +46,8 @@ def test_the_originals_crop_has_our_scale(fits):
     assert np.abs(scales - 1).max() < 0.08
 
 
-def test_the_originals_crop_is_where_ours_is_and_as_upright(fits):
-    """Its middle stays within 3 % of the side, and its roll within 8 degrees; on average under 1 % and 2."""
+def test_the_originals_crop_has_our_position_and_roll(fits):
+    """The centre is within 3 % of the side and the roll within 8 degrees; on average within 1 % and 2."""
     middle = np.array([[(SIDE - 1) / 2] * 2])
     shifts = np.array([transform(fit, middle)[0] - middle[0] for _, fit in fits])
     rolls = np.degrees([np.arctan2(fit[1, 0], fit[0, 0]) for _, fit in fits])
@@ -57,8 +57,8 @@ def test_the_originals_crop_is_where_ours_is_and_as_upright(fits):
     assert abs(rolls.mean()) < 2
 
 
-def test_a_larger_pair_of_the_original_aligns_onto_itself(shared, yunet_path):
-    """At 2048 px, too, aligning what is aligned barely moves it."""
+def test_an_aligned_picture_of_2048_px_aligns_onto_itself(shared, yunet_path):
+    """Aligning an already aligned picture barely moves it, at 2048 px too."""
     path = shared / "portraits" / "gpen-out07.jpg"
     if not path.is_file():
         pytest.skip(f"{path} is not here")

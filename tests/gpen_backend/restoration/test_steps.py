@@ -12,7 +12,7 @@ from gpen_backend.restoration import paste as paste_module
 from gpen_backend.restoration.align import align, template
 from gpen_backend.restoration.blend import Blend
 from gpen_backend.restoration.mask import face_mask
-from gpen_backend.restoration.steps import MAX_BATCH, restore
+from gpen_backend.restoration.steps import Work, run_steps
 from gpen_common.geometry import warp
 from gpen_common.types import RestoreParams
 
@@ -22,7 +22,7 @@ COLOURS = np.array([(250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 10)]
 
 @dataclass
 class Painter:
-    """Paints the nth face it ever sees in the nth colour, and remembers how many came at once."""
+    """Paints its nth face in the nth colour, and keeps the batch sizes."""
 
     name: str = "painter"
     size: int = SIZE
@@ -58,7 +58,7 @@ def face_at(x: float, y: float, scale: float = 1.0, degrees: float = 0.0) -> np.
 
 
 def mask_in_photo(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """Where a face may show, by the definition: its mask under the inverse of its alignment."""
+    """Where a face may change the photo: its mask, warped by the inverse of its alignment."""
     face = align(image, landmarks, SIZE)
     mask = face_mask(face.landmarks, SIZE)
     return warp(mask, face.inverse_affine, image.shape[1::-1], cv2.BORDER_CONSTANT)
@@ -86,7 +86,7 @@ faces_anywhere = st.lists(
 def test_strength_0_is_bit_equal(width, height, faces, mode):
     image = photo(width, height)
     landmarks = np.array(faces, np.float32).reshape(-1, 5, 2)
-    work = restore(image, landmarks, RestoreParams(strength=0, mode=mode), Painter())
+    work = run_steps(Work(image, landmarks, RestoreParams(strength=0, mode=mode)), Painter())
     np.testing.assert_array_equal(work.image, image)
     assert work.batch_size == 0
 
@@ -95,15 +95,20 @@ def test_strength_0_is_bit_equal(width, height, faces, mode):
 @given(
     faces=faces_anywhere, strength=st.floats(1, 100), mode=st.sampled_from(["natural", "strong", "detail"])
 )
-def test_outside_every_mask_is_bit_equal(faces, strength, mode):
+def test_the_photo_outside_all_masks_is_bit_equal(faces, strength, mode):
     image = photo(200, 160)
     before = image.copy()
-    work = restore(image, np.array(faces, np.float32).reshape(-1, 5, 2), RestoreParams(strength=strength, mode=mode), Painter())  # fmt: skip  # noqa: E501
+    work = run_steps(
+        Work(
+            image, np.array(faces, np.float32).reshape(-1, 5, 2), RestoreParams(strength=strength, mode=mode)
+        ),
+        Painter(),
+    )
     np.testing.assert_array_equal(image, before)
     reached = np.zeros(image.shape[:2], np.float32)
     for landmarks in faces:
         try:
-            # A margin for the crop that is resampled within its own region only.
+            # Dilated, as the crop is resampled within its own region only.
             reached = np.maximum(
                 reached, cv2.dilate(mask_in_photo(image, landmarks), np.ones((5, 5), np.uint8))
             )
@@ -114,7 +119,7 @@ def test_outside_every_mask_is_bit_equal(faces, strength, mode):
 
 
 def test_faces_never_mix():
-    """Two faces that overlap: each pixel is the photo's, the first's, or the second's, never of both."""
+    """Where two faces overlap, each pixel is blended from the photo and one of them, never both."""
     image = np.full((200, 260, 3), 128, np.uint8)
     landmarks = np.stack([face_at(100, 100, 2), face_at(160, 100, 2)])
     faces = [align(image, face, SIZE) for face in landmarks]
@@ -126,10 +131,14 @@ def test_faces_never_mix():
         )
         for face, colour in zip(faces, COLOURS, strict=False)
     ]
-    result = paste_module.paste(image, patches).astype(float)
+    result = paste_module.paste_patches(image, patches).astype(float)
     masks = [mask_in_photo(image, face).clip(0, 1) for face in landmarks]
     first = (masks[0] >= masks[1])[..., None]
-    expected = np.where(first, 128 + masks[0][..., None] * (COLOURS[0] - 128.0), 128 + masks[1][..., None] * (COLOURS[1] - 128.0))  # fmt: skip  # noqa: E501
+    expected = np.where(
+        first,
+        128 + masks[0][..., None] * (COLOURS[0] - 128.0),
+        128 + masks[1][..., None] * (COLOURS[1] - 128.0),
+    )
     assert np.abs(result - expected).max() <= 1
 
 
@@ -142,79 +151,74 @@ def test_order_of_overlapping_faces_does_not_matter():
         def restore(self, faces):
             return 255 - faces
 
-    one = restore(image, landmarks, params, Inverter()).image
-    other = restore(image, landmarks[::-1], params, Inverter()).image
+    one = run_steps(Work(image, landmarks, params), Inverter()).image
+    other = run_steps(Work(image, landmarks[::-1], params), Inverter()).image
     assert (one != other).any(-1).mean() < 1e-3
 
 
 @pytest.mark.parametrize("mode", ["natural", "detail"])
 @pytest.mark.parametrize("scale", [0.4, 1.0, 3.3])
-def test_an_identity_engine_pastes_the_original(mode, scale):
-    """Whatever the scale, a face that the network left alone is not softened by its way there and back."""
+def test_an_identity_engine_reproduces_the_original(mode, scale):
+    """At any scale, warping a face to the crop and back does not soften it."""
     image = photo(260, 240)
     landmarks = face_at(130, 120, scale, 17)[None]
-    result = restore(image, landmarks, RestoreParams(strength=100, mode=mode), Identity()).image
+    result = run_steps(Work(image, landmarks, RestoreParams(strength=100, mode=mode)), Identity()).image
     assert np.abs(result.astype(int) - image).max() <= 1
 
 
-def test_an_identity_engine_pastes_a_smooth_original_in_strong_mode():
+def test_an_identity_engine_reproduces_a_smooth_original_in_strong_mode():
     y, x = np.mgrid[:240, :260]
     image = np.stack([x * 0.9, y, 255 - x * 0.9], -1).astype(np.uint8)
     params = RestoreParams(strength=100, mode="strong")
-    result = restore(image, face_at(130, 120, 1.5)[None], params, Identity()).image
+    result = run_steps(Work(image, face_at(130, 120, 1.5)[None], params), Identity()).image
     assert np.abs(result.astype(int) - image).max() <= 1
 
 
-def test_a_face_larger_than_a_strip_is_pasted_without_a_trace(monkeypatch):
+def test_strips_leave_no_trace(monkeypatch):
     image, landmarks = photo(400, 380), face_at(200, 190, 5, 10)[None]
     params = RestoreParams(strength=100, skin_protect=False)
-    whole = restore(image, landmarks, params, Painter()).image
+    whole = run_steps(Work(image, landmarks, params), Painter()).image
     monkeypatch.setattr(paste_module, "_STRIP_PIXELS", 1000)
-    striped = restore(image, landmarks, params, Painter()).image
+    striped = run_steps(Work(image, landmarks, params), Painter()).image
     assert np.abs(striped.astype(int) - whole).max() <= 1
     assert (striped != whole).mean() < 1e-3
 
 
-def test_a_crowd_goes_through_the_network_a_few_at_a_time():
-    landmarks = np.stack([face_at(40 + 40 * i, 80, 0.5) for i in range(MAX_BATCH + 2)])
-    painter = Painter()
-    work = restore(photo(320, 160), landmarks, RestoreParams(), painter)
-    assert painter.batches == [MAX_BATCH, 2]
-    assert (len(work.restored), work.batch_size) == (MAX_BATCH + 2, MAX_BATCH)
-
-
-def test_degenerate_faces_are_skipped():
+def test_skips_degenerate_faces():
     landmarks = np.stack(
         [np.zeros((5, 2), np.float32), face_at(100, 80), np.full((5, 2), np.nan, np.float32)]
     )
-    work = restore(photo(200, 160), landmarks, RestoreParams(), Painter())
+    work = run_steps(Work(photo(200, 160), landmarks, RestoreParams()), Painter())
     assert len(work.restored) == 1
 
 
-def test_without_landmarks_the_picture_is_adjusted_only():
+def test_only_adjusts_without_landmarks():
     image, painter = photo(50, 40), Painter()
-    work = restore(image, None, RestoreParams(brightness=50), painter)
+    work = run_steps(Work(image, None, RestoreParams(brightness=50)), painter)
     assert painter.batches == []
     assert work.image.mean() > image.mean()
     assert {"align", "adjust"} <= set(work.timings_ms)
 
 
-def test_an_engine_that_answers_another_shape_is_an_error():
+def test_raises_engine_error_for_output_of_another_shape():
     class Broken(Identity):
         def restore(self, faces):
             return faces[:, ::2]
 
-    with pytest.raises(EngineError, match="the engine made"):
-        restore(photo(100, 100), face_at(50, 50)[None], RestoreParams(), Broken())
+    with pytest.raises(EngineError, match="the engine returned"):
+        run_steps(Work(photo(100, 100), face_at(50, 50)[None], RestoreParams()), Broken())
 
 
-def test_the_network_itself_through_the_whole_path(seed_weights):
+def test_restores_with_a_real_network(seed_weights):
     from gpen_backend.engines.torch import TorchEngine
 
     generator = Generator(SIZE, narrow=1 / 64, style_dim=16, mlp_layers=2)
     generator.load_state_dict(seed_weights(generator.state_dict()))
     image = photo(200, 160)
-    work = restore(image, face_at(100, 80, 1.5)[None], RestoreParams(strength=100, mode="strong"), TorchEngine(generator))  # fmt: skip  # noqa: E501
+    work = run_steps(
+        Work(image, face_at(100, 80, 1.5)[None], RestoreParams(strength=100, mode="strong")),
+        TorchEngine(generator),
+    )
     assert work.image.shape == image.shape
     assert len(work.restored) == 1
     assert (work.image != image).any()

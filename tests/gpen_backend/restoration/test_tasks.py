@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from gpen_backend.restoration.align import template
-from gpen_backend.restoration.steps import restore
-from gpen_backend.restoration.tasks import blended, coloured, network_input
+from gpen_backend.restoration.steps import Work, run_steps
+from gpen_backend.restoration.tasks import blend_by_task, prepare_for_network, transfer_colour
 from gpen_common.types import RestoreParams
 
 SIZE = 128
@@ -25,7 +25,7 @@ LANDMARKS = (template(SIZE) * 1.5 + 40)[None].astype(np.float32)
 
 
 class Painter:
-    """A network that paints every face in one colour, and remembers what it was given."""
+    """A network that paints every face in one colour, and keeps its input."""
 
     name = "painter"
     size = SIZE
@@ -39,20 +39,20 @@ class Painter:
         return np.broadcast_to(self.colour, faces.shape).copy()
 
 
-def test_colour_comes_from_one_picture_and_lightness_from_the_other(astronaut):
+def test_transfer_colour_combines_lightness_and_colour(astronaut):
     light, colour = astronaut[:64, :64], astronaut[200:264, 200:264]
-    made = lab(coloured(light, colour))
-    np.testing.assert_allclose(coloured(light, light), light, atol=1)
-    inside = np.abs(lab(coloured(light, colour)) - made).max()
+    made = lab(transfer_colour(light, colour))
+    np.testing.assert_allclose(transfer_colour(light, light), light, atol=1)
+    inside = np.abs(lab(transfer_colour(light, colour)) - made).max()
     assert inside == 0
-    # Colours that do not exist at a lightness are clipped, which moves both a little.
+    # Colours that do not exist at a lightness are clipped, which changes both a little.
     assert np.median(np.abs(made[..., 0] - lab(light)[..., 0])) < 0.5
     assert np.median(np.abs(made[..., 1:] - lab(colour)[..., 1:])) < 2
 
 
-def test_colorize_gives_colour_inside_the_face_keeps_its_light_and_leaves_the_rest(grey):
+def test_colorize_changes_only_the_colours_of_the_face(grey):
     params = RestoreParams(task="colorize", strength=100, skin_protect=True)
-    work = restore(grey, LANDMARKS, params, Painter((190, 140, 120)))
+    work = run_steps(Work(grey, LANDMARKS, params), Painter((190, 140, 120)))
     before, after = lab(grey), lab(work.image)
     middle = tuple(np.rint(LANDMARKS[0].mean(0)).astype(int))[::-1]
     area = np.s_[middle[0] - 20 : middle[0] + 20, middle[1] - 20 : middle[1] + 20]
@@ -61,34 +61,34 @@ def test_colorize_gives_colour_inside_the_face_keeps_its_light_and_leaves_the_re
     assert np.array_equal(work.image[:10], grey[:10])
 
 
-def test_colorize_shows_the_network_no_colour(astronaut):
+def test_colorize_feeds_the_network_grey_faces(astronaut):
     painter = Painter((190, 140, 120))
-    restore(astronaut[:300, 70:370], LANDMARKS, RestoreParams(task="colorize"), painter)
+    run_steps(Work(astronaut[:300, 70:370], LANDMARKS, RestoreParams(task="colorize")), painter)
     assert np.array_equal(painter.given[..., 0], painter.given[..., 1])
     assert np.array_equal(painter.given[..., 1], painter.given[..., 2])
 
 
 @pytest.mark.parametrize("task", ["restore", "inpaint"])
-def test_other_tasks_show_the_network_what_there_is(astronaut, task):
+def test_other_tasks_feed_the_network_unchanged_faces(astronaut, task):
     faces = astronaut[None, :64, :64]
-    assert network_input(task, faces) is faces
+    assert prepare_for_network(task, faces) is faces
 
 
 def test_strength_is_the_share_of_colour(grey):
     shares = []
     for strength in (0, 50, 100):
         params = RestoreParams(task="colorize", strength=strength)
-        image = restore(grey, LANDMARKS, params, Painter((220, 120, 90))).image
+        image = run_steps(Work(grey, LANDMARKS, params), Painter((220, 120, 90))).image
         shares.append(float(np.abs(lab(image)[..., 1:]).mean()))
     assert shares[0] < shares[1] < shares[2]
 
 
-def test_inpaint_takes_the_networks_colours_whatever_the_skin_was():
-    """A scratch is no skin to protect."""
+def test_inpaint_takes_the_networks_colours_despite_skin_protect():
+    """The colours of a damaged region must not be protected."""
     damaged = np.full((SIZE, SIZE, 3), 255, np.uint8)
     made = np.full((SIZE, SIZE, 3), (180, 130, 110), np.uint8)
     mask = np.ones((SIZE, SIZE), np.float32)
     params = RestoreParams(task="inpaint", strength=100, skin_protect=True)
-    over = blended(damaged, made, mask, params)
+    over = blend_by_task(damaged, made, mask, params)
     assert over.opacity == 1
     np.testing.assert_allclose(over.target[SIZE // 2, SIZE // 2], made[0, 0], atol=3)

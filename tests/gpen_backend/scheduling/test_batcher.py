@@ -330,7 +330,7 @@ async def test_a_result_of_another_shape_is_an_error():
     engine = Fake()
     engine.restore = lambda faces: faces[:, :1]
     async with batching(engine) as batcher:
-        with pytest.raises(EngineError, match="the engine made"):
+        with pytest.raises(EngineError, match="the engine returned"):
             await restore(batcher, engine, [1])
 
 

@@ -12,14 +12,14 @@ FILES = [(model, file) for model in KNOWN_MODELS.values() for file in model.file
 
 
 @pytest.mark.parametrize("model", KNOWN_MODELS.values(), ids=KNOWN_MODELS)
-def test_a_network_of_these_widths_has_as_many_parameters(model):
+def test_parameters_match_a_network_of_these_widths(model):
     with torch.device("meta"):
         generator = Generator(model.size, model.channel_multiplier, model.narrow)
     assert sum(parameter.numel() for parameter in generator.parameters()) == model.parameters
 
 
 @pytest.mark.parametrize(("model", "file"), FILES, ids=lambda item: item.name)
-def test_every_file_is_fetched_over_an_encrypted_line_and_no_further_than_it_can_go(model, file):
+def test_every_file_has_https_addresses_and_a_size_limit(model, file):
     remote = model.remote(file)
     assert all(url.startswith("https://") for url in remote.urls)
     assert remote.max_bytes >= 4 * model.parameters or file.size
@@ -27,12 +27,12 @@ def test_every_file_is_fetched_over_an_encrypted_line_and_no_further_than_it_can
     assert (file.sha256 is None) == (file.size is None)
     if file.sha256 is not None:
         assert len(bytes.fromhex(file.sha256)) == 32
-        # An export is its parameters and little more.
+        # An export holds little more than its weights.
         assert 4 * model.parameters < file.size < 4.1 * model.parameters
 
 
 @pytest.mark.parametrize("mirror", ["https://mirror.example/gpen", "https://mirror.example/gpen/"])
-def test_a_mirror_stands_in_for_every_address(mirror):
+def test_a_mirror_replaces_every_address(mirror):
     model = KNOWN_MODELS["gpen-bfr-1024"]
     assert model.remote(model.files[0], mirror).urls == ("https://mirror.example/gpen/GPEN-BFR-1024.pth",)
 

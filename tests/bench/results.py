@@ -1,4 +1,4 @@
-"""What every bench tells beside its figures, and where the figures go."""
+"""Describes the machine of a bench, and writes its results to JSON and to the docs."""
 
 import json
 import os
@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def hardware() -> dict[str, Any]:
-    """The machine, its load, and what runs the network."""
+    """Describe the machine: processor, memory, load, versions, GPU."""
     import torch
 
-    told = {
+    machine = {
         "date": time.strftime("%Y-%m-%d"),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
@@ -27,25 +27,25 @@ def hardware() -> dict[str, Any]:
         "torch": torch.__version__,
     }
     if torch.cuda.is_available():
-        told["gpu"] = torch.cuda.get_device_name()
-    return told
+        machine["gpu"] = torch.cuda.get_device_name()
+    return machine
 
 
 def keep(
     name: str,
     results: dict[str, Any],
     table: Sequence[Sequence[object]],
-    told: dict[str, Any],
+    machine: dict[str, Any],
     page: str = "performance.md",
 ) -> None:
-    """Write out/bench/NAME.json, print the table, and put it between NAME's marks in a page of docs.
+    """Write out/bench/NAME.json, print the table, and replace the one between NAME's marks in a page of docs.
 
-    table: rows of cells, the first of them the head.
+    table: rows of cells; the first row is the head.
     """
     folder = ROOT / "out" / "bench"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps({"hardware": told, **results}, indent=1) + "\n")
-    text = markdown(table) + "\n" + caption(told)
+    (folder / f"{name}.json").write_text(json.dumps({"hardware": machine, **results}, indent=1) + "\n")
+    text = markdown(table) + "\n" + caption(machine)
     print(text)
     path = ROOT / "docs" / page
     marked = re.compile(rf"(<!-- measured: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -58,10 +58,11 @@ def markdown(table: Sequence[Sequence[object]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def caption(told: dict[str, Any]) -> str:
-    device = told.get("gpu") or f"{told['cores']} cores of {told['cpu']}"
+def caption(machine: dict[str, Any]) -> str:
+    device = machine.get("gpu") or f"{machine['cores']} cores of {machine['cpu']}"
     return (
-        f"Measured {told['date']} on {device}, torch {told['torch']}, load {told['load'][0]} at the start.\n"
+        f"Measured {machine['date']} on {device}, torch {machine['torch']}, "
+        f"load {machine['load'][0]} at the start.\n"
     )
 
 

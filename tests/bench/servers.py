@@ -1,4 +1,4 @@
-"""Gateways and backends in processes of their own, for benches to ask and to weigh."""
+"""Runs gateways and backends as separate processes, for benches to send requests to and to measure."""
 
 import itertools
 import os
@@ -19,19 +19,19 @@ import psutil
 
 @dataclass(frozen=True)
 class Server:
-    """A server that is ready. ready_s: seconds from its start until /readyz said so."""
+    """A server that is ready. ready_s: seconds from its start until its readiness probe succeeded."""
 
     url: str
     process: psutil.Process
     ready_s: float
 
     def cpu_s(self) -> float:
-        """Seconds of all processors that it has used."""
+        """CPU time used so far, seconds."""
         used = self.process.cpu_times()
         return float(used.user + used.system)
 
     def peak_mb(self) -> float:
-        """The most memory that it has had resident, MB."""
+        """Peak resident memory, MB."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 
@@ -40,43 +40,47 @@ _numbers = itertools.count()
 
 
 def fresh(picture: bytes) -> bytes:
-    """The same JPEG in bytes that no cache has seen: decoders stop at its end."""
+    """Append a number to a JPEG, so that every cache misses; decoders ignore what follows the end."""
     return picture + str(next(_numbers)).encode()
 
 
 @contextmanager
-def gateway(folder: Path, **settings: str) -> Iterator[Server]:
-    """A gateway that keeps its files in `folder`, with the classical engine inside and no downloads.
+def run_gateway(folder: Path, **settings: str) -> Iterator[Server]:
+    """Run a gateway with files in `folder`, an embedded classical engine and no downloads.
 
-    Finds faces by YuNet where GPEN_GATEWAY_SHARED names a folder with its weights, else by haar.
+    Its face finder is YuNet if GPEN_GATEWAY_SHARED names a folder with its weights, else haar.
     """
     weights = Path(os.environ.get("GPEN_GATEWAY_SHARED", "/none")) / "models"
     for file in weights.glob("face_detection_yunet_*.onnx"):
         shutil.copy(file, folder)
     finder = "yunet" if any(folder.glob("face_detection_yunet_*.onnx")) else "haar"
-    told = {"GATEWAY_FACE_FINDER": finder, "GATEWAY_CACHE_DIR": str(folder / "kept"), "GATEWAY_DRAIN_S": "0"}
-    with _served("serve", folder, told | settings, "/readyz") as server:
+    defaults = {
+        "GATEWAY_FACE_FINDER": finder,
+        "GATEWAY_CACHE_DIR": str(folder / "kept"),
+        "GATEWAY_DRAIN_S": "0",
+    }
+    with _run_server("serve", folder, defaults | settings, "/readyz") as server:
         yield server
 
 
 @contextmanager
-def backend(folder: Path, **settings: str) -> Iterator[Server]:
-    """A backend alone, with the classical engine and no downloads."""
-    with _served("backend", folder, settings, "/v2/health/ready") as server:
+def run_backend(folder: Path, **settings: str) -> Iterator[Server]:
+    """Run a standalone backend with the classical engine and no downloads."""
+    with _run_server("backend", folder, settings, "/v2/health/ready") as server:
         yield server
 
 
 @contextmanager
-def both(folder: Path, **settings: str) -> Iterator[list[Server]]:
-    """A gateway and the backend behind it, each a process."""
+def run_both(folder: Path, **settings: str) -> Iterator[list[Server]]:
+    """Run a gateway and its backend in separate processes."""
     with ExitStack() as stack:
-        behind = stack.enter_context(backend(folder, **settings))
-        ahead = stack.enter_context(gateway(folder, **{**settings, "GATEWAY_BACKEND_URL": behind.url}))
-        yield [ahead, behind]
+        backend = stack.enter_context(run_backend(folder, **settings))
+        gateway = stack.enter_context(run_gateway(folder, **{**settings, "GATEWAY_BACKEND_URL": backend.url}))
+        yield [gateway, backend]
 
 
 @contextmanager
-def _served(verb: str, folder: Path, settings: dict[str, str], ready: str) -> Iterator[Server]:
+def _run_server(verb: str, folder: Path, settings: dict[str, str], ready: str) -> Iterator[Server]:
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "GPEN_"))},
         "GPEN_BACKEND_ENGINE": "classical",
@@ -97,7 +101,7 @@ def _served(verb: str, folder: Path, settings: dict[str, str], ready: str) -> It
                 break
         else:
             sys.exit("the server did not start:\n" + "".join(lines))
-        # What nobody reads would stop it.
+        # The server would block once the pipe of its log is full.
         threading.Thread(target=process.stderr.read, daemon=True).start()
         try:
             while httpx.get(listening[1] + ready).status_code != 200:
