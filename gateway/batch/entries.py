@@ -20,8 +20,8 @@ Read = Callable[[], bytes]
 class Entry:
     """One picture of a batch.
 
-    index: position in the upload, from 0. name: the client's name as a safe relative path. stem: unique in the
-    batch, without extension. read: returns the bytes; call it on the disk thread. Raises GatewayError.
+    index: position in the upload, from 0. name: the client's name as a safe relative path. stem: unique in
+    the batch, without extension. read: returns the bytes, raises GatewayError; call it on the disk thread.
     """
 
     index: int

@@ -1,4 +1,4 @@
-"""Which pages of browsers may call (the Fetch standard's CORS protocol)."""
+"""CORS, the Fetch standard's protocol for requests from web pages of other origins."""
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
@@ -11,19 +11,19 @@ from gateway.service.problem import problem_response
 
 
 class Cors(CORSMiddleware):
-    """Starlette's, but a refusal is a problem document like any other."""
+    """Starlette's middleware, but with a problem document for refused requests."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one connection."""
+        """Handle one connection."""
         try:
             await super().__call__(scope, receive, send)
         except CorsRefused as refused:
             await problem_response(Request(scope), refused)(scope, receive, send)
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """The answer to a browser that asks before it calls. Raises CorsRefused."""
-        answer = super().preflight_response(request_headers)
-        if answer.status_code != 200:
-            told = bytes(answer.body).decode()
-            raise CorsRefused(f"{told}; GATEWAY_CORS_ORIGINS names the origins whose pages may call")
-        return answer
+        """Respond to a preflight request. Raises CorsRefused."""
+        response = super().preflight_response(request_headers)
+        if response.status_code != 200:
+            reason = bytes(response.body).decode()
+            raise CorsRefused(f"{reason}; GATEWAY_CORS_ORIGINS lists the origins that may call")
+        return response

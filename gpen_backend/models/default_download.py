@@ -76,7 +76,7 @@ class Fetch:
                 return None
             except Exception as error:
                 # Whatever a server sends, this one starts.
-                logger.warning("%s was not fetched: %s", file.name, error)
+                logger.info("%s was not fetched: %s", file.name, error)
                 failure = error
         return failure
 

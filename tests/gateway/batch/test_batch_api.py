@@ -64,7 +64,7 @@ def parts(*files: tuple[str, bytes]) -> list[tuple[str, tuple[str, bytes]]]:
 pytestmark = pytest.mark.anyio
 
 
-async def test_every_file_of_a_multipart_body_is_enhanced_with_the_same_parameters(serving, echo_backend):
+async def test_enhances_every_file_of_a_form_with_the_same_parameters(serving, echo_backend):
     backend = echo_backend()
     async with serving(backend, settings=settings()) as client:
         answer = await client.post(
@@ -86,7 +86,7 @@ async def test_every_file_of_a_multipart_body_is_enhanced_with_the_same_paramete
     assert [asked.parameters["strength"] for asked in backend.asked] == [33, 33]
 
 
-async def test_each_picture_comes_back_as_its_own(serving, echo_backend):
+async def test_returns_each_result_under_the_name_of_its_picture(serving, echo_backend):
     shades = [10, 90, 170, 250]
     files = [(f"{shade}.png", encode(np.full((64, 64, 3), shade, np.uint8), "png", 1)) for shade in shades]
     async with serving(echo_backend(), settings=settings()) as client:
@@ -99,7 +99,7 @@ async def test_each_picture_comes_back_as_its_own(serving, echo_backend):
         assert abs(int(photo.pixels.mean()) - shade) <= 1
 
 
-async def test_a_broken_file_costs_only_itself(serving, echo_backend):
+async def test_broken_file_does_not_affect_the_others(serving, echo_backend):
     async with serving(echo_backend(), settings=settings()) as client:
         answer = await client.post(
             "/v1/batch", files=parts(("good.jpg", picture()), ("text.txt", b"hello"), ("none.jpg", b""))
@@ -113,7 +113,7 @@ async def test_a_broken_file_costs_only_itself(serving, echo_backend):
     assert (summary["done"], summary["failed"]) == (1, 2)
 
 
-async def test_wrong_parameters_are_told_before_any_work(serving, echo_backend):
+async def test_rejects_invalid_parameters_before_any_work(serving, echo_backend):
     backend = echo_backend()
     async with serving(backend, settings=settings()) as client:
         answer = await client.post("/v1/batch", files=parts(("a.jpg", picture())), data={"strenght": "1"})
@@ -123,7 +123,7 @@ async def test_wrong_parameters_are_told_before_any_work(serving, echo_backend):
 
 
 @pytest.mark.parametrize("as_part", [True, False])
-async def test_a_zip_is_unpacked(serving, echo_backend, as_part):
+async def test_unpacks_a_zip(serving, echo_backend, as_part):
     archive = zipped({"in/a.jpg": picture(1), "b.jpg": picture(2), "in/": b"", "__MACOSX/in/._a.jpg": b"x",
                       "in/.DS_Store": b"x", "Thumbs.db": b"x"})  # fmt: skip
     async with serving(echo_backend(), settings=settings()) as client:
@@ -138,7 +138,7 @@ async def test_a_zip_is_unpacked(serving, echo_backend, as_part):
     assert summary["done"] == 2
 
 
-async def test_the_answer_as_a_zip_has_the_pictures_and_what_became_of_each(serving, echo_backend):
+async def test_zip_response_has_the_pictures_and_a_report(serving, echo_backend):
     files = parts(
         ("in/a.jpg", picture(1)), ("in/A.jpeg", picture(2)), ("b.tif", b"no"), ("ü.bmp", picture(3))
     )
@@ -158,7 +158,7 @@ async def test_the_answer_as_a_zip_has_the_pictures_and_what_became_of_each(serv
     assert (last["summary"]["done"], last["summary"]["failed"]) == (3, 1)
 
 
-async def test_names_lead_nowhere_but_down(serving, echo_backend):
+async def test_names_in_a_zip_response_are_safe_relative_paths(serving, echo_backend):
     names = ["../../etc/passwd.jpg", "/abs.jpg", "C:\\x\\..\\y.jpg", "a\x00b.jpg", "...", "n" * 400 + ".jpg"]
     archive = zipped({})
     out = io.BytesIO(archive)
@@ -217,7 +217,7 @@ def _damaged() -> bytes:
     ],
     ids=["encrypted", "bzip2", "lzma", "nested", "bomb", "lying bomb", "damaged", "empty"],
 )
-async def test_a_member_that_cannot_be_read_costs_only_itself(serving, echo_backend, archive, problem):
+async def test_unreadable_member_does_not_affect_the_others(serving, echo_backend, archive, problem):
     chosen = settings().model_copy(update={"limits": LimitSettings(max_body_bytes=1_000_000)})
     async with serving(echo_backend(), settings=chosen) as client:
         answer = await client.post("/v1/batch", files=parts(("a.zip", archive), ("good.jpg", picture())))
@@ -226,7 +226,7 @@ async def test_a_member_that_cannot_be_read_costs_only_itself(serving, echo_back
     assert good["status"] == 200
 
 
-async def test_what_archives_unpack_to_is_bounded_in_sum(serving, echo_backend):
+async def test_limits_the_total_unpacked_size_of_archives(serving, echo_backend):
     archive = zipped({f"{n}.bmp": bytes(80_000) for n in range(4)})
     async with serving(echo_backend(), settings=settings(batch_max_bytes=200_000, batch_concurrency=1)) as c:
         answer = await c.post("/v1/batch", content=archive, headers={"Content-Type": "application/zip"})
@@ -234,7 +234,7 @@ async def test_what_archives_unpack_to_is_bounded_in_sum(serving, echo_backend):
     assert types == ["unsupported-picture", "unsupported-picture", "too-large", "too-large"]
 
 
-async def test_an_archive_that_is_none_is_told_apart_from_the_files_beside_it(serving, echo_backend):
+async def test_broken_archive_fails_alone_beside_other_files(serving, echo_backend):
     broken = zipped({"a.jpg": picture()})[:60]
     async with serving(echo_backend(), settings=settings()) as client:
         beside = await client.post("/v1/batch", files=parts(("a.zip", broken), ("good.jpg", picture())))
@@ -245,7 +245,7 @@ async def test_an_archive_that_is_none_is_told_apart_from_the_files_beside_it(se
     assert (alone.status_code, alone.json()["type"]) == (400, "malformed-request")
 
 
-async def test_a_directory_of_millions_is_not_read(serving, echo_backend):
+async def test_rejects_an_archive_with_millions_of_directory_entries(serving, echo_backend):
     """An archive of nothing but directory: its entries would take a hundred times its size in memory."""
     entry = struct.pack(
         "<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0
@@ -280,9 +280,7 @@ async def test_a_directory_of_millions_is_not_read(serving, echo_backend):
         (picture(), "image/jpeg", 400),
     ],
 )  # fmt: skip
-async def test_a_body_that_holds_no_pictures_is_a_problem(
-    serving, echo_backend, content, content_type, status
-):
+async def test_rejects_a_body_without_pictures(serving, echo_backend, content, content_type, status):
     async with serving(echo_backend(), settings=settings()) as client:
         answer = await client.post("/v1/batch", content=content, headers={"Content-Type": content_type})
     assert answer.status_code == status, answer.text
@@ -290,9 +288,7 @@ async def test_a_body_that_holds_no_pictures_is_a_problem(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
-async def test_a_full_disk_is_told_and_leaves_nothing_behind(
-    serving, echo_backend, spooled_here, monkeypatch
-):
+async def test_full_disk_is_503_and_leaves_no_files(serving, echo_backend, spooled_here, monkeypatch):
     opened = Path.open
 
     def full(path: Path, mode: str = "r", *rest, **options):
@@ -309,7 +305,7 @@ async def test_a_full_disk_is_told_and_leaves_nothing_behind(
         lines(await client.post("/v1/batch", files=parts(("a.jpg", picture()))))
 
 
-async def test_limits_of_files_and_bytes_are_the_batchs_own(serving, echo_backend, spooled_here):
+async def test_batches_have_their_own_limits_of_files_and_bytes(serving, echo_backend, spooled_here):
     chosen = settings(batch_max_files=2, batch_max_bytes=10_000).model_copy(
         update={"limits": LimitSettings(max_body_bytes=3_000)}
     )
@@ -329,7 +325,7 @@ async def test_limits_of_files_and_bytes_are_the_batchs_own(serving, echo_backen
     assert not list(spooled_here.iterdir()), "what was spooled stays"
 
 
-async def test_a_backend_that_goes_away_gives_a_problem_for_each_file(serving, echo_backend):
+async def test_unreachable_backend_is_a_problem_of_each_remaining_file(serving, echo_backend):
     backend = echo_backend()
     served = 0
 
@@ -352,7 +348,7 @@ async def test_a_backend_that_goes_away_gives_a_problem_for_each_file(serving, e
     assert (summary["done"], summary["failed"]) == (2, 7)
 
 
-async def test_a_defect_is_one_files_problem(serving, echo_backend, fixed_finder):
+async def test_unexpected_error_is_the_problem_of_one_file(serving, echo_backend, fixed_finder):
     async with serving(echo_backend(), fixed_finder(defect=RuntimeError("bug")), settings()) as client:
         answer = await client.post("/v1/batch", files=parts(("a.jpg", picture())))
     (file,), _ = lines(answer)
@@ -360,7 +356,7 @@ async def test_a_defect_is_one_files_problem(serving, echo_backend, fixed_finder
     assert "bug" not in answer.text
 
 
-async def test_the_deadline_is_each_files_own(serving, echo_backend):
+async def test_each_file_has_its_own_deadline(serving, echo_backend):
     backend = echo_backend()
 
     async def hanging_once(request: httpx.Request) -> httpx.Response:
@@ -379,7 +375,7 @@ async def test_the_deadline_is_each_files_own(serving, echo_backend):
     assert good["status"] == 200
 
 
-async def test_no_more_files_are_at_work_than_a_batch_may_have(serving, echo_backend):
+async def test_limits_the_files_in_progress(serving, echo_backend):
     backend, at_work, most, all_here = echo_backend(), 0, 0, asyncio.Event()
 
     async def counting(request: httpx.Request) -> httpx.Response:
@@ -401,7 +397,7 @@ async def test_no_more_files_are_at_work_than_a_batch_may_have(serving, echo_bac
     assert most == 3
 
 
-async def test_a_batch_holds_one_place_and_frees_it(serving, echo_backend):
+async def test_batch_holds_one_ticket_until_it_ends(serving, echo_backend):
     backend, asked, may_go_on = echo_backend(), asyncio.Event(), asyncio.Event()
 
     async def held(request: httpx.Request) -> httpx.Response:
@@ -426,7 +422,7 @@ async def test_a_batch_holds_one_place_and_frees_it(serving, echo_backend):
         assert (await client.post("/v1/enhance", content=picture())).status_code == 200
 
 
-async def test_a_process_that_stops_ends_the_batch_in_order(echo_backend, fixed_finder, monkeypatch):
+async def test_shutdown_ends_the_batch_with_problems_and_a_summary(echo_backend, fixed_finder, monkeypatch):
     from gateway.app import create_app
     from gateway.settings import ServerSettings
 
@@ -487,7 +483,7 @@ def _until(condition, seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
-def test_results_come_while_others_are_still_at_work(server):
+def test_sends_results_while_other_files_are_in_progress(server):
     url, spool = server
     body, content_type = _body(6)
     with (
@@ -503,7 +499,7 @@ def test_results_come_while_others_are_still_at_work(server):
     _until(lambda: not list(spool.iterdir()))
 
 
-def test_a_caller_who_leaves_ends_the_batch(server):
+def test_disconnect_ends_the_batch(server):
     url, spool = server
     body, content_type = _body(60)
     headers = {"Content-Type": content_type}
@@ -516,7 +512,7 @@ def test_a_caller_who_leaves_ends_the_batch(server):
     _until(lambda: not list(spool.iterdir()), 10)
 
 
-def test_a_caller_who_reads_nothing_is_given_up(server):
+def test_cancels_the_batch_of_a_client_that_stops_reading(server):
     url, spool = server
     content, content_type = _body(40)
     with _posted(url, content, content_type) as connection:

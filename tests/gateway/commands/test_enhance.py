@@ -74,9 +74,7 @@ def results(out: Path) -> set[str]:
 HIDDEN = {".gpen-gateway.json", ".gpen-gateway.lock"}
 
 
-def test_a_folder_is_mirrored_and_a_second_run_does_only_what_changed(
-    run: Command, tree: Path, tmp_path: Path
-):
+def test_mirrors_a_folder_and_a_second_run_processes_only_changes(run: Command, tree: Path, tmp_path: Path):
     out = tmp_path / "out"
     first = run("enhance", "in", "-o", "out", "--strength", "50")
     assert (first.returncode, first.stderr) == (0, "")
@@ -105,7 +103,7 @@ def test_a_folder_is_mirrored_and_a_second_run_does_only_what_changed(
     assert "4 done, 0 unchanged" in third.stdout
 
 
-def test_broken_files_are_named_and_the_rest_goes_on(run: Command, tree: Path, tmp_path: Path):
+def test_reports_broken_files_and_processes_the_rest(run: Command, tree: Path, tmp_path: Path):
     (tree / "broken.jpg").write_bytes(b"not a picture")
     (tree / "half.png").write_bytes(shade(80)[:60])
     out = tmp_path / "out"
@@ -123,7 +121,7 @@ def test_broken_files_are_named_and_the_rest_goes_on(run: Command, tree: Path, t
     assert len(told) == 5
 
 
-def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(
+def test_ctrl_c_keeps_finished_results_and_the_next_run_continues(
     tree: Path, tmp_path: Path, environment: dict[str, str], run: Command
 ):
     for number in range(22):
@@ -149,7 +147,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(
         stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 130, stderr
     assert stderr == "interrupted\n"
-    assert " left: the same command goes on from here" in stdout
+    assert " left: run the same command to continue" in stdout
     done = int(stdout.split()[0])
     assert 1 <= done < 25
     assert not [name for name in results(out) if name.endswith(".part")]
@@ -158,7 +156,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(
     assert again.returncode == 0
 
 
-def test_preprocess_takes_files_and_patterns_and_other_parameters(run: Command, tree: Path, tmp_path: Path):
+def test_preprocess_accepts_files_patterns_and_parameters(run: Command, tree: Path, tmp_path: Path):
     ran = run(
         "preprocess", "in/a.png", "in/sub/**/*.png", "-o", "out", "--format", "webp", "--param", "yaw=off"
     )
@@ -169,14 +167,14 @@ def test_preprocess_takes_files_and_patterns_and_other_parameters(run: Command, 
     assert set(kept["made_by"]) == {"version", "finder"}
 
 
-def test_a_gateway_elsewhere_is_used(run: Command, tree: Path, tmp_path: Path, gateway_url: str):
+def test_uses_the_gateway_at_a_url(run: Command, tree: Path, tmp_path: Path, gateway_url: str):
     # Nothing of its own is started: no such face finder could.
     ran = run("enhance", "in", "-o", "out", "--url", gateway_url, GATEWAY_FACE_FINDER="none")
     assert ran.returncode == 0, ran.stderr
     assert "3 done" in ran.stdout
 
 
-def test_a_gateway_that_is_not_there_is_told(run: Command, tree: Path):
+def test_unreachable_gateway_ends_the_command_with_a_message(run: Command, tree: Path):
     ran = run("enhance", "in", "-o", "out", "--url", "http://127.0.0.1:9", "--patience", "0.1")
     assert ran.returncode == 1
     assert "given up: no connection to http://127.0.0.1:9" in ran.stderr
@@ -195,7 +193,7 @@ def test_a_gateway_that_is_not_there_is_told(run: Command, tree: Path):
         (["in/a.png", "other/a.png", "-o", "out"], "would both become out/a.png"),
     ],
 )
-def test_what_cannot_be_done_is_refused_before_anything_starts(
+def test_rejects_invalid_arguments_before_writing_anything(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Sequence[str], told: str
 ):
     from click.testing import CliRunner
@@ -212,7 +210,7 @@ def test_what_cannot_be_done_is_refused_before_anything_starts(
     assert results(tree) == {"a.png", "sub/b.jpeg", "sub/deep/c.png", "notes.txt", ".hidden.png"}
 
 
-def test_files_of_others_in_the_folder_of_results_are_left_alone(run: Command, tree: Path, tmp_path: Path):
+def test_keeps_unknown_files_in_the_folder_of_results(run: Command, tree: Path, tmp_path: Path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "a.png").write_bytes(b"mine")

@@ -9,8 +9,8 @@ import httpx
 import numpy as np
 import pytest
 
-from gateway.imaging.encoder import encode
-from gateway.service.logs import JsonFormatter, current_request_id, log_config
+from gateway.imaging.photo import encode
+from gateway.service.logs import JsonFormatter, build_log_config, current_request_id
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +25,7 @@ def log_as(capsys):
     before = {name: (logging.getLogger(name).handlers[:], logging.getLogger(name).level) for name in loggers}
 
     def configure(log_format: str, level: str = "debug"):
-        logging.config.dictConfig(log_config(level, log_format))
+        logging.config.dictConfig(build_log_config(level, log_format))
         return lambda: capsys.readouterr().err
 
     yield configure
@@ -68,7 +68,7 @@ def assert_nothing_is_given_away(written: str) -> None:
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
 @pytest.mark.parametrize("fails", [False, True])
-async def test_pictures_keys_queries_and_names_are_not_logged(
+async def test_never_logs_pictures_keys_queries_or_names(
     serving, echo_backend, fixed_finder, log_as, log_format, fails
 ):
     finder = fixed_finder(defect=RuntimeError("a defect") if fails else None)
@@ -81,7 +81,7 @@ async def test_pictures_keys_queries_and_names_are_not_logged(
     assert ("a defect" in log) == fails
 
 
-async def test_json_lines_carry_the_id_of_their_request_from_pixel_threads_too(
+async def test_json_lines_have_the_request_id_even_from_pixel_threads(
     serving, echo_backend, fixed_finder, log_as
 ):
     class TalkingFinder(fixed_finder):
@@ -106,7 +106,9 @@ async def test_json_lines_carry_the_id_of_their_request_from_pixel_threads_too(
     assert (access[0]["path"], access[0]["status"]) == ("/v1/enhance", 200)
 
 
-async def test_a_defect_is_one_json_line_with_its_trace(serving, echo_backend, fixed_finder, log_as):
+async def test_unexpected_error_is_one_json_line_with_its_traceback(
+    serving, echo_backend, fixed_finder, log_as
+):
     async with serving(echo_backend(), fixed_finder(defect=RuntimeError("first\nsecond"))) as client:
         written = log_as("json", "warning")
         await client.post("/v1/enhance", content=PICTURE, headers={"X-Request-ID": "mine"})
@@ -116,7 +118,7 @@ async def test_a_defect_is_one_json_line_with_its_trace(serving, echo_backend, f
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
-async def test_nobody_can_write_lines_of_their_own(serving, echo_backend, log_as, log_format):
+async def test_request_cannot_forge_log_lines(serving, echo_backend, log_as, log_format):
     async with serving(echo_backend()) as client:
         written = log_as(log_format)
         await client.get("/x%0a2026-01-01 ERROR gateway [-] forged%1b[31m%0d%c2%85%e2%80%a8")
@@ -125,7 +127,7 @@ async def test_nobody_can_write_lines_of_their_own(serving, echo_backend, log_as
     assert "\x1b" not in log
 
 
-def test_other_libraries_lines_have_the_same_form(log_as):
+def test_lines_of_other_libraries_have_the_same_format(log_as):
     written = log_as("json")
     logging.getLogger("asyncio").error("Task exception was never retrieved")
     logging.getLogger("httpx").info("GET http://backend/?token=s3cr3t-query")
@@ -133,7 +135,7 @@ def test_other_libraries_lines_have_the_same_form(log_as):
     assert (line["logger"], line["message"]) == ("asyncio", "Task exception was never retrieved")
 
 
-def test_the_json_form_writes_whatever_a_record_carries():
+def test_json_format_accepts_any_record():
     record = logging.LogRecord("gateway", logging.INFO, __file__, 1, "%s \ud800 é", (object,), None)
     record.fields = {"path": {1, 2}}
     line = json.loads(JsonFormatter().format(record).encode("ascii"))

@@ -105,9 +105,7 @@ async def gateway_process(folder, backend_url: str, *command: str, **settings: s
         await reading
 
 
-async def test_sigterm_turns_readiness_off_first_serves_on_and_finishes_what_is_in_flight(
-    listening, held_backend, tmp_path
-):
+async def test_sigterm_turns_readiness_off_and_finishes_open_requests(listening, held_backend, tmp_path):
     backend = held_backend()
     async with (
         listening(backend.app) as backend_url,
@@ -135,9 +133,7 @@ async def test_sigterm_turns_readiness_off_first_serves_on_and_finishes_what_is_
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]])
-async def test_sigint_and_a_second_sigterm_do_not_wait_for_load_balancers(
-    listening, held_backend, tmp_path, signals
-):
+async def test_sigint_or_a_second_sigterm_skips_the_drain_wait(listening, held_backend, tmp_path, signals):
     """The wait would be of ten minutes; what is in flight is finished all the same."""
     backend = held_backend()
     async with (
@@ -157,7 +153,7 @@ async def test_sigint_and_a_second_sigterm_do_not_wait_for_load_balancers(
         assert "Traceback" not in "".join(gateway.log)
 
 
-async def test_what_outlasts_the_grace_is_told_so_and_the_process_ends(listening, held_backend, tmp_path):
+async def test_cancels_requests_that_outlast_the_grace_period(listening, held_backend, tmp_path):
     backend = held_backend()
     async with (
         listening(backend.app) as backend_url,
@@ -175,7 +171,7 @@ async def test_what_outlasts_the_grace_is_told_so_and_the_process_ends(listening
         assert "Traceback" not in "".join(gateway.log)
 
 
-async def test_a_thread_that_never_ends_does_not_keep_the_process(listening, held_backend, tmp_path):
+async def test_stuck_thread_does_not_keep_the_process_alive(listening, held_backend, tmp_path):
     async with (
         listening(held_backend().app) as backend_url,
         gateway_process(tmp_path, backend_url, "-c", STUCK, drain_s="0", grace_s="1") as gateway,
@@ -186,10 +182,10 @@ async def test_a_thread_that_never_ends_does_not_keep_the_process(listening, hel
         gateway.signal(signal.SIGTERM)
         assert (await in_flight).status_code == 503
         assert await gateway.ended() == 1
-        assert "threads are still at work" in "".join(gateway.log)
+        assert "threads are still running" in "".join(gateway.log)
 
 
-async def test_an_upload_that_is_under_way_is_finished(listening, held_backend, tmp_path):
+async def test_finishes_an_upload_in_progress(listening, held_backend, tmp_path):
     backend = held_backend()
     backend.go_on.set()
     async with (
@@ -236,7 +232,7 @@ def call_forever(url: str, outcomes: Outcomes, stop: threading.Event) -> None:
                 return
 
 
-async def test_no_request_of_a_stream_is_lost_while_the_process_stops(listening, held_backend, tmp_path):
+async def test_loses_no_request_during_shutdown(listening, held_backend, tmp_path):
     """Callers who move on when they are no longer accepted have every answer; nothing breaks off."""
     outcomes, stop = Outcomes(), threading.Event()
     async with (
@@ -257,7 +253,7 @@ async def test_no_request_of_a_stream_is_lost_while_the_process_stops(listening,
     assert outcomes.not_accepted == 4
 
 
-async def test_a_taken_port_ends_the_process_and_says_so(tmp_path):
+async def test_taken_port_ends_the_process_with_a_message(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gateway", "serve", "--port", str(taken.getsockname()[1])),
@@ -269,7 +265,7 @@ async def test_a_taken_port_ends_the_process_and_says_so(tmp_path):
     assert b"address already in use" in log
 
 
-async def test_headers_without_end_are_refused(tmp_path, held_backend, listening):
+async def test_rejects_endless_headers(tmp_path, held_backend, listening):
     """Whichever parsers are installed: a server that takes them all can be filled by anybody."""
     async with (
         listening(held_backend().app) as backend_url,
