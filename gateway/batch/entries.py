@@ -30,7 +30,7 @@ class Entry:
     read: Read
 
 
-def entries_of(spooled: Spooled, limits: BatchLimits, closing: ExitStack) -> list[Entry]:
+def list_entries(spooled: Spooled, limits: BatchLimits, closing: ExitStack) -> list[Entry]:
     """List the pictures of `spooled` in order. closing: closes the archives in the end.
 
     An unreadable archive becomes one entry that raises the error; if it is the only file, this raises it.

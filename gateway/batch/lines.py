@@ -53,9 +53,9 @@ class NdjsonAnswer:
     def add(self, outcome: Outcome) -> bytes:
         """Encode the line of one file."""
         if isinstance(outcome.result, Problem):
-            return _line(_failure(outcome.entry, outcome.result))
+            return _encode_line(_describe_failure(outcome.entry, outcome.result))
         enhanced = outcome.result
-        return _line(
+        return _encode_line(
             BatchPicture(
                 index=outcome.entry.index,
                 name=outcome.entry.name,
@@ -67,7 +67,7 @@ class NdjsonAnswer:
 
     def end(self, summary: BatchSummary) -> Iterator[bytes]:
         """Yield the line of the summary."""
-        yield _line(BatchEnd(summary=summary))
+        yield _encode_line(BatchEnd(summary=summary))
 
 
 class ZipAnswer:
@@ -88,13 +88,13 @@ class ZipAnswer:
         """Encode the picture; returns b"" if there is none."""
         entry = outcome.entry
         if isinstance(outcome.result, Problem):
-            self._append_report(_line(_failure(entry, outcome.result)))
+            self._append_report(_encode_line(_describe_failure(entry, outcome.result)))
             return b""
         enhanced = outcome.result
         file = entry.stem + choose_suffix(entry.name, enhanced.output_format)
         self._zip.writestr(file, enhanced.image)
         self._append_report(
-            _line(
+            _encode_line(
                 BatchFile(
                     index=entry.index,
                     name=entry.name,
@@ -108,7 +108,7 @@ class ZipAnswer:
 
     def end(self, summary: BatchSummary) -> Iterator[bytes]:
         """Yield `report.ndjson` and the archive's directory."""
-        self._append_report(_line(BatchEnd(summary=summary)))
+        self._append_report(_encode_line(BatchEnd(summary=summary)))
         # zipfile dates a streamed member 1980 by default.
         member = zipfile.ZipInfo(REPORT_NAME, time.localtime()[:6])
         with self._report.open("rb") as lines, self._zip.open(member, "w", force_zip64=True) as written:
@@ -142,9 +142,9 @@ class _Sink(io.RawIOBase):
         return b"".join(pieces)
 
 
-def _failure(entry: Entry, problem: Problem) -> BatchFailure:
+def _describe_failure(entry: Entry, problem: Problem) -> BatchFailure:
     return BatchFailure(index=entry.index, name=entry.name, status=problem.status, problem=problem)
 
 
-def _line(line: BatchPicture | BatchFile | BatchFailure | BatchEnd) -> bytes:
+def _encode_line(line: BatchPicture | BatchFile | BatchFailure | BatchEnd) -> bytes:
     return line.model_dump_json().encode() + b"\n"

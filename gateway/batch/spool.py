@@ -1,4 +1,4 @@
-"""Write a batch's upload to disk as it arrives, whatever its size."""
+"""Write the upload of a batch to disk as it arrives."""
 
 import errno
 import io

@@ -154,8 +154,8 @@ async def _run(
 
         results.outcomes = await _process_all("photos", photos, photo, results.broken, options.concurrency)
         results.sharp = await _process_all("sharp", sharp, truth, results.broken, options.concurrency)
-    asked = {"photos": len(photos), "sharp": len(sharp), "seed": options.seed, "limit": options.limit}
-    summary = build_document(made_by, asked, results.outcomes, results.sharp, results.broken, lpips)
+    run = {"photos": len(photos), "sharp": len(sharp), "seed": options.seed, "limit": options.limit}
+    summary = build_document(made_by, run, results.outcomes, results.sharp, results.broken, lpips)
     (options.out / "report.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     (options.out / "report.html").write_text(
         render_page(summary, results.outcomes, results.sharp), encoding="utf-8"
@@ -199,7 +199,7 @@ async def _process_all(
 
 def _load_perceptual(wanted: bool) -> tuple[Perceptual | None, str]:
     if not wanted:
-        return None, "not asked for"
+        return None, "not used without --sharp"
     try:
         return Perceptual(), "available"
     except PerceptualUnavailable as error:

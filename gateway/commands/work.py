@@ -63,11 +63,11 @@ class Worker:
     async def run(self, due: Iterable[Due], concurrency: int) -> None:
         """Process all of `due`, `concurrency` at a time. Raises GatewayGone, Refused.
 
-        The manifest is saved however the run ends.
+        The manifest is saved even if the run fails.
         """
         left = list(due)
         for one in left:
-            # Recorded first, so that a file left by a crash is not mistaken for somebody else's.
+            # Recorded first, so that the next run recognises files left by a crash.
             key = one.job.output.as_posix()
             self._manifest.records.setdefault(key, one.record)
         try:

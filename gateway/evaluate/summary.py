@@ -41,19 +41,19 @@ def summarise_spreads(outcomes: Sequence[PhotoOutcome]) -> dict[str, dict[str, d
     faces = [outcome for outcome in outcomes if outcome.has_face]
     table: dict[str, dict[str, dict[str, Any]]] = {}
     for measure in MEASURES:
-        row = {"input": _spread(_input(outcome, measure) for outcome in faces)}
+        row = {"input": _describe_spread(_measure_input(outcome, measure) for outcome in faces)}
         for column in STANDARDISED:
             name = column.name
-            row[name] = _spread(_treated(outcome, name, measure) for outcome in faces)
+            row[name] = _describe_spread(_measure_treated(outcome, name, measure) for outcome in faces)
             if measure in ("eye_x", "eye_y", "scale"):
-                row[f"{name} seen"] = _spread(
+                row[f"{name} seen"] = _describe_spread(
                     getattr(seen, measure)
                     for outcome in faces
                     if (seen := outcome.treated[name].seen) is not None
                 )
         if measure in ("exposure", "contrast"):
             for column in COLUMNS:
-                row[f"{column.name} enhanced"] = _spread(
+                row[f"{column.name} enhanced"] = _describe_spread(
                     getattr(outcome.enhanced[column.name], measure) for outcome in faces
                 )
         before = row["input"]["std"]
@@ -99,7 +99,7 @@ def summarise_fidelity(outcomes: Sequence[SharpOutcome]) -> dict[str, dict[str, 
         for name in names:
             values = [getattr(outcome.fidelity[name], measure) for outcome in whole]
             if values and all(value is not None for value in values):
-                row[name] = {**_spread(values), "count": len(values)}
+                row[name] = {**_describe_spread(values), "count": len(values)}
         if row:
             table[measure] = row
     return table
@@ -113,7 +113,7 @@ def count_warnings(outcomes: Iterable[PhotoOutcome]) -> dict[str, int]:
 
 def build_document(
     made_by: dict[str, str],
-    asked: dict[str, Any],
+    run: dict[str, Any],
     outcomes: Sequence[PhotoOutcome],
     sharp: Sequence[SharpOutcome],
     broken: dict[str, str],
@@ -121,13 +121,13 @@ def build_document(
 ) -> dict[str, Any]:
     """Build the content of `report.json`.
 
-    made_by: version, finder, model and engine. asked: counts, seed and limit of the run. broken: files
+    made_by: version, finder, model and engine. run: counts, seed and limit. broken: files
     without an outcome, with the reason. lpips: `available`, or why it is not.
     """
     faces = [outcome for outcome in outcomes if outcome.has_face]
     return {
         "made_by": made_by,
-        "asked": asked,
+        "asked": run,
         "columns": {column.name: asdict(column) for column in SHARP_COLUMNS},
         "counts": {
             "photos": len(outcomes),
@@ -146,7 +146,7 @@ def build_document(
         "side_effects": summarise_side_effects(outcomes),
         "lpips": lpips,
         "likeness": summarise_fidelity(sharp),
-        "photos": [_photo(outcome) for outcome in outcomes],
+        "photos": [_describe_photo(outcome) for outcome in outcomes],
         "sharp": [
             {"name": o.name, "how": asdict(o.how), "missing": o.missing,
              "fidelity": {name: asdict(value) for name, value in o.fidelity.items()}}
@@ -155,7 +155,7 @@ def build_document(
     }  # fmt: skip
 
 
-def _photo(outcome: PhotoOutcome) -> dict[str, Any]:
+def _describe_photo(outcome: PhotoOutcome) -> dict[str, Any]:
     return {
         "name": outcome.name,
         "size": [outcome.width, outcome.height],
@@ -168,16 +168,16 @@ def _photo(outcome: PhotoOutcome) -> dict[str, Any]:
     }
 
 
-def _input(outcome: PhotoOutcome, measure: str) -> float:
+def _measure_input(outcome: PhotoOutcome, measure: str) -> float:
     return float(getattr(outcome.tone if measure in ("exposure", "contrast") else outcome.input, measure))
 
 
-def _treated(outcome: PhotoOutcome, column: str, measure: str) -> float:
+def _measure_treated(outcome: PhotoOutcome, column: str, measure: str) -> float:
     treated = outcome.treated[column]
     return float(getattr(treated.tone if measure in ("exposure", "contrast") else treated.place, measure))
 
 
-def _spread(values: Iterable[float]) -> dict[str, Any]:
+def _describe_spread(values: Iterable[float]) -> dict[str, Any]:
     listed = [float(value) for value in values]
     if not listed:
         return {"values": [], "mean": None, "median": None, "std": 0.0, "iqr": 0.0}

@@ -48,10 +48,7 @@ class Quota:
 
 
 class Rates:
-    """Counts the requests of every caller in a sliding window.
-
-    It needs two counters per caller, whatever the rate.
-    """
+    """Counts the requests of every caller in a sliding window, with two counters per caller."""
 
     def __init__(self) -> None:
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())

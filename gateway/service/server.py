@@ -41,9 +41,6 @@ class Draining:
         """Mark the process as shutting down."""
         self.active = True
 
-    def __bool__(self) -> bool:
-        return self.active
-
 
 class DrainingServer(uvicorn.Server):
     """A server that drains before it stops.

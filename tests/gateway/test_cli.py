@@ -1,4 +1,4 @@
-"""The console command as people type it."""
+"""The console command."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ COMMAND = [sys.executable, "-m", "gateway"]
 
 
 def run(*arguments: str, **environment: str) -> tuple[int, str]:
-    """Exit status, and everything that was printed."""
+    """Run the command; returns its exit status and output."""
     outcome = CliRunner(env=environment).invoke(main, arguments)
     return outcome.exit_code, outcome.output
 
@@ -57,7 +57,7 @@ def test_invalid_setting_ends_the_command_with_its_name(command, variable, value
 def test_missing_face_finder_model_ends_the_command_with_a_message(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.png").write_bytes(b"no picture is looked at")
-    # Nothing listens there.
+    # A proxy that refuses connections.
     status, text = run(
         *command,
         GATEWAY_FACE_FINDER="yunet",

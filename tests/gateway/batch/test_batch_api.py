@@ -1,4 +1,4 @@
-"""Many pictures in one request, however many, however broken, and however slowly they are read."""
+"""`/v1/batch`: uploads, archives, failures, limits and slow clients."""
 
 import asyncio
 import base64
@@ -26,7 +26,7 @@ ZIP = {"Accept": "application/zip"}
 
 @pytest.fixture(autouse=True)
 def spooled_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where batches wait on disk."""
+    """The folder where batches are spooled."""
     folder = tmp_path / "spool"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
@@ -43,7 +43,7 @@ def picture(seed: int = 0, side: int = 48) -> bytes:
 
 
 def lines(answer: httpx.Response) -> tuple[list[dict], dict]:
-    """The files' lines in the order of the files, and the summary."""
+    """The lines of the files, in the order of the upload, and the summary."""
     assert answer.status_code == 200, answer.text
     *files, last = (json.loads(line) for line in answer.text.splitlines())
     return sorted(files, key=lambda line: line["index"]), last["summary"]
@@ -150,8 +150,8 @@ async def test_zip_response_has_the_pictures_and_a_report(serving, echo_backend)
         assert set(archive.namelist()) == {"in/a.jpg", "in/A-2.jpeg", "ü.jpg", "report.ndjson"}
         assert archive.namelist()[-1] == "report.ndjson"
         assert archive.read("in/a.jpg").startswith(b"\xff\xd8")
-        *told, last = (json.loads(line) for line in archive.read("report.ndjson").splitlines())
-    by_index = {line["index"]: line for line in told}
+        *files, last = (json.loads(line) for line in archive.read("report.ndjson").splitlines())
+    by_index = {line["index"]: line for line in files}
     assert by_index[0]["file"] == "in/a.jpg"
     assert by_index[0]["report"]["engine"] == "echo"
     assert by_index[2]["problem"]["status"] == 415
@@ -181,7 +181,7 @@ async def test_names_in_a_zip_response_are_safe_relative_paths(serving, echo_bac
 
 
 def _encrypted(data: bytes) -> bytes:
-    """`data`, an archive of one member, with the flag of encryption set in both of its headers."""
+    """`data`, an archive of one member, marked as encrypted in both of its headers."""
     changed = bytearray(data)
     changed[6] |= 1
     directory = changed.rindex(b"PK\x01\x02")
@@ -190,7 +190,7 @@ def _encrypted(data: bytes) -> bytes:
 
 
 def _lying(size: int) -> bytes:
-    """An archive whose member says that it is small and unpacks to `size` zeros."""
+    """An archive whose member declares 100 bytes and unpacks to `size` zeros."""
     changed = bytearray(zipped({"bomb.jpg": bytes(size)}))
     for place in (22, changed.rindex(b"PK\x01\x02") + 24):
         changed[place : place + 4] = struct.pack("<I", 100)
@@ -246,7 +246,7 @@ async def test_broken_archive_fails_alone_beside_other_files(serving, echo_backe
 
 
 async def test_rejects_an_archive_with_millions_of_directory_entries(serving, echo_backend):
-    """An archive of nothing but directory: its entries would take a hundred times its size in memory."""
+    """Reading the directory would take a hundred times the archive's size in memory."""
     entry = struct.pack(
         "<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0
     )
@@ -305,24 +305,67 @@ async def test_full_disk_is_503_and_leaves_no_files(serving, echo_backend, spool
         lines(await client.post("/v1/batch", files=parts(("a.jpg", picture()))))
 
 
-async def test_batches_have_their_own_limits_of_files_and_bytes(serving, echo_backend, spooled_here):
-    chosen = settings(batch_max_files=2, batch_max_bytes=10_000).model_copy(
+SMALL = picture(side=16)
+
+
+@pytest.fixture
+def limited() -> Settings:
+    """Two files per batch and 10,000 bytes, 3,000 bytes per file."""
+    return settings(batch_max_files=2, batch_max_bytes=10_000).model_copy(
         update={"limits": LimitSettings(max_body_bytes=3_000)}
     )
-    small = picture(side=16)
-    async with serving(echo_backend(), settings=chosen) as client:
-        both = await client.post("/v1/batch", files=parts(("a.jpg", small), ("big.jpg", bytes(6_000))))
-        many = await client.post("/v1/batch", files=parts(*[(f"{n}.jpg", small) for n in range(3)]))
-        packed = await client.post(
-            "/v1/batch", files=parts(("a.zip", zipped({f"{n}": small for n in "abc"})))
-        )
-        huge = await client.post("/v1/batch", files=parts(("a.jpg", bytes(12_000))))
-        single = await client.post("/v1/enhance", files={"image": ("a.jpg", bytes(6_000))})
-    (good, big), _ = lines(both)
+
+
+async def test_file_over_the_limit_does_not_affect_the_others(serving, echo_backend, limited):
+    async with serving(echo_backend(), settings=limited) as client:
+        answer = await client.post("/v1/batch", files=parts(("a.jpg", SMALL), ("big.jpg", bytes(6_000))))
+    (good, big), _ = lines(answer)
     assert good["status"] == 200
     assert big["problem"]["type"] == "too-large"
-    assert [answer.status_code for answer in (many, packed, huge, single)] == [413] * 4
-    assert not list(spooled_here.iterdir()), "what was spooled stays"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        parts(*[(f"{n}.jpg", SMALL) for n in range(3)]),
+        parts(("a.zip", zipped({f"{n}": SMALL for n in "abc"}))),
+        parts(("a.jpg", bytes(12_000))),
+    ],
+    ids=["files", "members of an archive", "bytes"],
+)
+async def test_rejects_a_batch_over_its_limits(serving, echo_backend, limited, spooled_here, files):
+    async with serving(echo_backend(), settings=limited) as client:
+        assert (await client.post("/v1/batch", files=files)).status_code == 413
+    assert not list(spooled_here.iterdir()), "spooled files remain"
+
+
+async def test_limits_of_batches_do_not_apply_to_single_pictures(serving, echo_backend, limited):
+    async with serving(echo_backend(), settings=limited) as client:
+        answer = await client.post("/v1/enhance", files={"image": ("a.jpg", bytes(6_000))})
+    assert answer.status_code == 413
+
+
+def form(*files: tuple[str, bytes]) -> bytes:
+    """A multipart body with the boundary x."""
+    head = '--x\r\nContent-Disposition: form-data; name="f"; filename="{}"\r\n\r\n'
+    return b"".join(head.format(name).encode() + data + b"\r\n" for name, data in files) + b"--x--\r\n"
+
+
+async def test_empty_file_inputs_do_not_count_towards_the_limit(serving, echo_backend, limited):
+    """Browsers send an empty part without a filename for a file input with nothing selected."""
+    body = form(("", b""), ("a.jpg", SMALL), ("", b""), ("b.jpg", SMALL))
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    async with serving(echo_backend(), settings=limited) as client:
+        answer = await client.post("/v1/batch", content=body, headers=headers)
+    files, _ = lines(answer)
+    assert [file["name"] for file in files] == ["a.jpg", "b.jpg"]
+
+
+async def test_a_picture_without_a_filename_is_rejected_with_a_hint(serving, echo_backend):
+    async with serving(echo_backend(), settings=settings()) as client:
+        answer = await client.post("/v1/batch", files={"f": (None, picture(side=400))})
+    assert (answer.status_code, answer.json()["type"]) == (400, "malformed-request")
+    assert "give its part a filename" in answer.json()["detail"]
 
 
 async def test_unreachable_backend_is_a_problem_of_each_remaining_file(serving, echo_backend):
@@ -382,7 +425,7 @@ async def test_limits_the_files_in_progress(serving, echo_backend):
         nonlocal at_work, most
         at_work += 1
         most = max(most, at_work)
-        # The first ones wait for each other.
+        # The first three wait for each other.
         if most == 3:
             all_here.set()
         await asyncio.wait_for(all_here.wait(), 10)
@@ -398,10 +441,10 @@ async def test_limits_the_files_in_progress(serving, echo_backend):
 
 
 async def test_batch_holds_one_ticket_until_it_ends(serving, echo_backend):
-    backend, asked, may_go_on = echo_backend(), asyncio.Event(), asyncio.Event()
+    backend, entered, may_go_on = echo_backend(), asyncio.Event(), asyncio.Event()
 
     async def held(request: httpx.Request) -> httpx.Response:
-        asked.set()
+        entered.set()
         await may_go_on.wait()
         return await backend._echo(request)
 
@@ -410,12 +453,10 @@ async def test_batch_holds_one_ticket_until_it_ends(serving, echo_backend):
     async with serving(backend, settings=chosen) as client:
         files = parts(*[(f"{n}.jpg", picture(n)) for n in range(3)])
         batch = asyncio.create_task(client.post("/v1/batch", files=files))
-        await asyncio.wait_for(asked.wait(), 10)
-        second = asyncio.create_task(client.post("/v1/enhance", content=picture(10)))
-        gateway = client._transport.app.state.gateway
-        while gateway.admission.taken < 2:  # noqa: ASYNC110 - no event reports it
-            await asyncio.sleep(0.01)
-        assert (await client.post("/v1/enhance", content=picture(11))).status_code == 429
+        await asyncio.wait_for(entered.wait(), 10)
+        second = asyncio.create_task(client.post("/v1/enhance", content=picture()))
+        await asyncio.sleep(0)
+        assert (await client.post("/v1/enhance", content=picture())).status_code == 429
         may_go_on.set()
         assert lines(await batch)[1]["done"] == 3
         assert (await second).status_code == 200
@@ -450,7 +491,7 @@ async def test_shutdown_ends_the_batch_with_problems_and_a_summary(echo_backend,
 
 @pytest.fixture(scope="module")
 def server(server_process, tmp_path_factory) -> Iterator[tuple[str, Path]]:
-    """A gateway on a real socket, and where it spools. Its answers are a megabyte each."""
+    """A gateway process and its spool folder. Each of its results has about a megabyte."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "spool").mkdir()
     environment = {
@@ -505,7 +546,7 @@ def test_disconnect_ends_the_batch(server):
     headers = {"Content-Type": content_type}
     with httpx.Client(timeout=60) as client, client.stream("POST", f"{url}/v1/batch", content=body,
                                                            headers=headers) as got:  # fmt: skip
-        # Held: a generator that is dropped closes the connection.
+        # Kept: garbage collection of the generator would close the connection.
         received = got.iter_lines()
         assert json.loads(next(received))["status"] == 200
         assert list(spool.iterdir())
@@ -535,7 +576,7 @@ main(["serve", "--port", "0"])
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory of a process is read from /proc")
 def test_memory_does_not_grow_with_the_number_of_files(server_process, tmp_path):
-    """300 results of a megabyte and more, read slowly: what is not read yet is not made yet."""
+    """The gateway computes results only as fast as the client reads them: 300 of over a megabyte."""
     environment = {
         "GATEWAY_FACE_FINDER": "haar",
         "GPEN_BACKEND_ENGINE": "classical",
@@ -554,7 +595,7 @@ def test_memory_does_not_grow_with_the_number_of_files(server_process, tmp_path)
 
 
 def _read_slowly(url: str, count: int, pause_s: float) -> int:
-    """Bytes of the answer to a batch of that many pictures, read through a small window."""
+    """Post a batch of `count` pictures, read slowly, and return the size of the response."""
     content, content_type = _body(count)
     with _posted(url, content, content_type) as connection:
         received, tail = 0, b""
@@ -568,7 +609,7 @@ def _read_slowly(url: str, count: int, pause_s: float) -> int:
 
 @contextmanager
 def _posted(url: str, content: bytes, content_type: str) -> Iterator[socket.socket]:
-    """A connection that has sent a batch and reads through a small window."""
+    """A connection that has sent a batch and has a small receive buffer."""
     address = httpx.URL(url)
     head = (
         f"POST /v1/batch HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {content_type}\r\n"

@@ -1,4 +1,4 @@
-"""`gpen-gateway models`, as a process, against a server of files."""
+"""`gpen-gateway models` as a process, with a local file server."""
 
 import io
 import os
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def models(tmp_path, file_server):
-    """Runs the command in a folder of its own. Returns its exit status, output and errors."""
+    """Runs the command with a temporary folder. Returns its exit status, output and errors."""
 
     def run(*arguments, **environment):
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "GPEN_"))}
@@ -87,7 +87,7 @@ def test_pulls_verifies_and_lists_a_checkpoint(models, file_server, tmp_path):
     from gpen_backend.network.generator import Generator
 
     torch.manual_seed(1)
-    # Untrained, it paints beyond the range of pictures; with this little of each colour it does not.
+    # Scaled down, else the output of an untrained network leaves the range of pictures.
     state = {
         name: tensor * 0.2 if "to_rgb" in name and name.endswith("conv.weight") else tensor
         for name, tensor in Generator(256, 1, 0.5).state_dict().items()

@@ -1,4 +1,4 @@
-"""The commands as people run them: processes of their own, on folders of real pictures."""
+"""`enhance` and `preprocess` as separate processes, on folders of pictures."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def shade(value: int, suffix: str = "png") -> bytes:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Three pictures in a folder and below it."""
+    """Three pictures in a folder and its subfolders, and two files that are ignored."""
     folder = tmp_path / "in"
     (folder / "sub" / "deep").mkdir(parents=True)
     (folder / "a.png").write_bytes(shade(SHADES[0]))
@@ -114,11 +114,11 @@ def test_reports_broken_files_and_processes_the_rest(run: Command, tree: Path, t
     assert "in/half.png: The picture is damaged" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert results(out) == {"a.png", "sub/b.jpeg", "sub/deep/c.png"} | HIDDEN
-    told = [json.loads(line) for line in (tmp_path / "report.ndjson").read_text().splitlines()]
-    by_input = {Path(line["input"]).name: line for line in told}
+    lines = [json.loads(line) for line in (tmp_path / "report.ndjson").read_text().splitlines()]
+    by_input = {Path(line["input"]).name: line for line in lines}
     assert by_input["broken.jpg"]["problem"]["type"] == "unsupported-picture"
     assert by_input["a.png"]["report"]["engine"] == "classical"
-    assert len(told) == 5
+    assert len(lines) == 5
 
 
 def test_ctrl_c_keeps_finished_results_and_the_next_run_continues(
@@ -135,7 +135,7 @@ def test_ctrl_c_keeps_finished_results_and_the_next_run_continues(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell's background jobs ignore Ctrl-C, and so would what they start.
+        # Processes started by a shell's background jobs ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 60
@@ -168,10 +168,19 @@ def test_preprocess_accepts_files_patterns_and_parameters(run: Command, tree: Pa
 
 
 def test_uses_the_gateway_at_a_url(run: Command, tree: Path, tmp_path: Path, gateway_url: str):
-    # Nothing of its own is started: no such face finder could.
+    # No gateway is started: it would reject the face finder.
     ran = run("enhance", "in", "-o", "out", "--url", gateway_url, GATEWAY_FACE_FINDER="none")
     assert ran.returncode == 0, ran.stderr
     assert "3 done" in ran.stdout
+
+
+def test_without_the_internet_the_missing_checkpoint_is_reported_once(run: Command, tree: Path):
+    offline = {"GPEN_BACKEND_ENGINE": "auto", "GPEN_BACKEND_FETCH": "on", "https_proxy": "http://127.0.0.1:9"}
+    ran = run("enhance", "in/a.png", "-o", "out", **offline)
+    assert ran.returncode == 0
+    (message,) = ran.stderr.splitlines()
+    assert message.startswith("gpen-gateway: gpen-bfr-512 has no checkpoint")
+    assert "gpen-gateway models pull gpen-bfr-512" in message
 
 
 def test_unreachable_gateway_ends_the_command_with_a_message(run: Command, tree: Path):
@@ -182,19 +191,19 @@ def test_unreachable_gateway_ends_the_command_with_a_message(run: Command, tree:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["nowhere", "-o", "out"], "no picture is there"),
         (["in/*.tiff", "-o", "out"], "no picture is there"),
         (["in", "-o", "in"], "is one of the inputs; use another folder"),
         (["in", "-o", "out", "--strength", "900"], "strength: "),
-        (["in", "-o", "out", "--param", "strenght=3"], "strenght: unknown; the parameters are "),
+        (["in", "-o", "out", "--param", "strenght=3"], "strenght: unknown parameter; "),
         (["in", "-o", "out", "--param", "strength"], "write it as NAME=VALUE"),
         (["in/a.png", "other/a.png", "-o", "out"], "would both become out/a.png"),
     ],
 )
 def test_rejects_invalid_arguments_before_writing_anything(
-    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Sequence[str], told: str
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Sequence[str], message: str
 ):
     from click.testing import CliRunner
 
@@ -205,7 +214,7 @@ def test_rejects_invalid_arguments_before_writing_anything(
     monkeypatch.chdir(tmp_path)
     ran = CliRunner().invoke(main, ["enhance", *arguments])
     assert ran.exit_code == 2
-    assert told in ran.stderr
+    assert message in ran.stderr
     assert not (tmp_path / "out").exists()
     assert results(tree) == {"a.png", "sub/b.jpeg", "sub/deep/c.png", "notes.txt", ".hidden.png"}
 

@@ -20,7 +20,7 @@ def evaluate(*arguments, **environment):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory, astronaut):
-    """Two small portraits, one of them dark and in a folder below, a wall, and a file that is no picture."""
+    """Two small portraits, a dark one in a subfolder, a wall, and a file that is not a picture."""
     folder = tmp_path_factory.mktemp("photos")
     (folder / "below").mkdir()
     small = astronaut[:300, 90:390]
@@ -41,58 +41,58 @@ def sharp(tmp_path_factory, astronaut):
 
 @pytest.fixture(scope="module")
 def run(photos, sharp, gateway_url, tmp_path_factory):
-    """One run on everything: what it printed, its status, and the folder of its report."""
+    """The outcome of one run on all photos, and the folder of its report."""
     out = tmp_path_factory.mktemp("out")
     outcome = evaluate(photos, "-o", out, "--sharp", sharp, "--url", gateway_url, "--seed", 3)
     return outcome, out
 
 
 @pytest.fixture(scope="module")
-def told(run):
+def report(run):
     return json.loads((run[1] / "report.json").read_text())
 
 
-def test_reports_a_broken_file_and_processes_the_rest(run, told):
+def test_reports_a_broken_file_and_processes_the_rest(run, report):
     outcome, _ = run
     assert outcome.exit_code == 1
     assert "broken.jpg" in outcome.output
-    assert list(told["counts"]["broken"]) == ["broken.jpg"]
-    assert told["counts"]["photos"] == 3
+    assert list(report["counts"]["broken"]) == ["broken.jpg"]
+    assert report["counts"]["photos"] == 3
 
 
-def test_counts_photos_without_a_face_but_does_not_measure_them(told):
-    assert told["counts"]["without_face"] == ["wall.png"]
-    assert len(told["spreads"]["exposure"]["input"]["values"]) == 2
+def test_counts_photos_without_a_face_but_does_not_measure_them(report):
+    assert report["counts"]["without_face"] == ["wall.png"]
+    assert len(report["spreads"]["exposure"]["input"]["values"]) == 2
 
 
-def test_names_the_engine(run, told):
-    assert told["made_by"]["engine"] == "classical"
+def test_names_the_engine(run, report):
+    assert report["made_by"]["engine"] == "classical"
     assert "classical" in run[0].output
     assert "little about GPEN" in (run[1] / "report.html").read_text()
 
 
-def test_standardising_equalises_the_exposure_of_dark_and_light_photos(told):
-    exposure = told["spreads"]["exposure"]
+def test_standardising_equalises_the_exposure_of_dark_and_light_photos(report):
+    exposure = report["spreads"]["exposure"]
     assert exposure["ours"]["std"] < 0.3 * exposure["input"]["std"]
     assert exposure["ours"]["cut"] == pytest.approx(1 - exposure["ours"]["std"] / exposure["input"]["std"])
 
 
-def test_framing_face_puts_every_face_at_the_same_position(told):
+def test_framing_face_puts_every_face_at_the_same_position(report):
     for measure in ("eye_x", "eye_y", "scale"):
-        values = told["spreads"][measure]["face"]["values"]
+        values = report["spreads"][measure]["face"]["values"]
         assert np.ptp(values) < 1e-4
 
 
-def test_compares_every_column_with_the_ground_truth(told):
-    assert set(told["likeness"]["psnr"]) == {"degraded", "raw", "recipe", "ours", "face", "photo"}
-    for values in told["likeness"]["psnr"].values():
+def test_compares_every_column_with_the_ground_truth(report):
+    assert set(report["likeness"]["psnr"]) == {"degraded", "raw", "recipe", "ours", "face", "photo"}
+    for values in report["likeness"]["psnr"].values():
         assert 5 < values["mean"] < 60
-    for values in told["likeness"]["ssim"].values():
+    for values in report["likeness"]["ssim"].values():
         assert 0 < values["mean"] <= 1
 
 
 def test_report_is_self_contained(run):
-    """No style, script, font or picture comes from anywhere else."""
+    """Styles, scripts, fonts and pictures are embedded."""
     text = (run[1] / "report.html").read_text()
     sources = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"' )>]+)""", text)
     assert sources
@@ -125,10 +125,10 @@ def test_report_closes_its_tags(run):
 
 
 @pytest.mark.slow
-def test_same_seed_gives_the_same_numbers(photos, sharp, gateway_url, told, tmp_path):
+def test_same_seed_gives_the_same_numbers(photos, sharp, gateway_url, report, tmp_path):
     evaluate(photos, "-o", tmp_path, "--sharp", sharp, "--url", gateway_url, "--seed", 3, "--limit", 1)
     again = json.loads((tmp_path / "report.json").read_text())
-    assert again["likeness"] == told["likeness"]
+    assert again["likeness"] == report["likeness"]
     assert again["counts"]["photos"] + len(again["counts"]["broken"]) == 1
 
 

@@ -1,4 +1,4 @@
-"""What people name, and where it goes."""
+"""Finding inputs and planning outputs."""
 
 from pathlib import Path
 

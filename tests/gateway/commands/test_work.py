@@ -1,4 +1,4 @@
-"""Working with gateways that are busy, away, or refuse; and what is kept of it."""
+"""Work with gateways that are busy, unreachable or refuse requests; the manifest."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ def jobs(tmp_path: Path) -> list[Job]:
 
 
 class Runs:
-    """Runs `jobs` against a gateway that answers as `answer` says."""
+    """Runs `jobs` against a gateway with the responses of `answer`."""
 
     def __init__(self, jobs: list[Job], out: Path) -> None:
         self.jobs, self.out, self.tally, self.manifest = jobs, out, Tally(), Manifest.read(out)
@@ -69,24 +69,24 @@ async def test_writes_and_records_results(runs, jobs):
 
 @pytest.mark.parametrize("status", [429, 503])
 async def test_retries_while_the_gateway_is_busy(runs, status):
-    asked = []
+    requests = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request.content)
-        return picture(request) if asked.count(request.content) == 2 else later(status)
+        requests.append(request.content)
+        return picture(request) if requests.count(request.content) == 2 else later(status)
 
     await runs(answer)
     assert runs.tally.done == 4
-    assert len(asked) == 8
+    assert len(requests) == 8
 
 
 async def test_retries_while_the_gateway_is_unreachable(runs):
-    asked = 0
+    requests = 0
 
     def answer(request: httpx.Request) -> httpx.Response:
-        nonlocal asked
-        asked += 1
-        if asked == 1:
+        nonlocal requests
+        requests += 1
+        if requests == 1:
             raise httpx.ConnectError("refused")
         return picture(request)
 
@@ -106,19 +106,19 @@ async def test_gives_up_on_a_busy_gateway_and_keeps_finished_results(runs, jobs)
 
 
 async def test_missing_api_key_ends_the_run_at_once(runs):
-    asked = []
+    requests = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
+        requests.append(request)
         return httpx.Response(401, json={"title": "An API key is needed", "detail": "send one"})
 
     with pytest.raises(Refused, match="An API key is needed: send one"):
         await runs(answer, concurrency=1)
-    assert len(asked) == 1
+    assert len(requests) == 1
 
 
 async def test_processes_unfinished_results_of_a_crashed_run_again(runs, jobs):
-    """A file without a finished record is ours, if a run had said that it would make it."""
+    """The manifest names every output before a run writes it."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         raise asyncio.CancelledError

@@ -62,7 +62,7 @@ def test_every_step_has_its_effect(sharp):
 
 
 def test_anisotropic_blur_smears_along_its_angle():
-    """A point becomes a stroke from left to right at angle 0, and down at a right angle."""
+    """A point becomes a horizontal stroke at angle 0 and a vertical one at a right angle."""
     point = np.zeros((61, 61, 3), np.uint8)
     point[28:33, 28:33] = 255
     for angle, (wide, narrow) in {0.0: (1, 0), np.pi / 2: (0, 1)}.items():

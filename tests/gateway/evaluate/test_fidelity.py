@@ -55,7 +55,7 @@ def test_match_tone_maps_a_uniform_picture_to_the_mean():
 
 
 def test_crop_shows_the_same_part_of_a_transformed_result():
-    """By the true geometry: a turned, scaled and moved result is compared where its face really is."""
+    """The crop follows the geometry of a rotated, scaled and moved result."""
     y, x = np.indices((400, 400))
     photo = np.stack([x / 2, y / 2, (x + y) / 4], -1).astype(np.uint8)
     to_crop = crop_matrix(FIVE)

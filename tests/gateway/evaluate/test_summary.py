@@ -20,8 +20,8 @@ COLUMNS = ["degraded", *(column.name for column in SHARP_COLUMNS)]
 LIKE = Fidelity(psnr=30.0, ssim=0.9, toned_psnr=31.0, toned_ssim=0.95, lpips=None)
 
 
-def photo(name, exposure, after, noise=(1.0, 1.0), clipped=(0.0, 0.0), seen=True, told=()):
-    """A face whose exposure became `after` in every column, and that every portrait has in its middle."""
+def photo(name, exposure, after, noise=(1.0, 1.0), clipped=(0.0, 0.0), seen=True, warned=()):
+    """A photo with a face whose exposure becomes `after` in every column."""
     before = Tone(exposure, 40.0, clipped[0], noise[0])
     place = Place(0.5, 0.4, 0.2)
     treated = Treated(place, place if seen else None, Tone(after, 40.0, clipped[1], noise[1]), before)
@@ -29,7 +29,7 @@ def photo(name, exposure, after, noise=(1.0, 1.0), clipped=(0.0, 0.0), seen=True
         name, 100, 100, None, Place(exposure / 255, 0.4, 0.2), before,
         treated={column.name: treated for column in STANDARDISED},
         enhanced={column.name: before for column in SHARP_COLUMNS},
-        warnings=told,
+        warnings=warned,
     )  # fmt: skip
 
 
@@ -78,14 +78,14 @@ def test_unavailable_measure_has_no_row():
 
 
 def test_counts_warnings_by_kind():
-    told = [photo("a", 1, 1, told=("yaw: 30", "small_face: x")), photo("b", 1, 1, told=("yaw: 40",))]
-    assert count_warnings(told) == {"yaw": 2, "small_face": 1}
+    photos = [photo("a", 1, 1, warned=("yaw: 30", "small_face: x")), photo("b", 1, 1, warned=("yaw: 40",))]
+    assert count_warnings(photos) == {"yaw": 2, "small_face": 1}
 
 
 @pytest.mark.parametrize("outcomes", [[], [FACELESS], [photo("a", 100, 140), FACELESS]])
 @pytest.mark.parametrize("truths", [[], [sharp("a"), sharp("b", missing=("ours",))]])
 def test_any_outcomes_are_valid_json(outcomes, truths):
-    told = build_document({"engine": "x"}, {"seed": 1}, outcomes, truths, {"c": "broken"}, "not available")
-    again = json.loads(json.dumps(told, allow_nan=False))
+    summary = build_document({"engine": "x"}, {"seed": 1}, outcomes, truths, {"c": "broken"}, "not available")
+    again = json.loads(json.dumps(summary, allow_nan=False))
     assert again["counts"]["with_face"] == len([o for o in outcomes if o.has_face])
     assert np.isfinite([row["std"] for rows in again["spreads"].values() for row in rows.values()]).all()

@@ -1,4 +1,4 @@
-"""Keys are made, found, revoked and reloaded, and their file never breaks what works."""
+"""Keys: making, finding, revoking and reloading them; invalid files."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def cli(path: Path, *arguments: str) -> tuple[int, str, str]:
-    """Exit status, what was printed, and what was told beside it."""
+    """Run `gpen-gateway keys`; returns its exit status, output and errors."""
     outcome = CliRunner(env={"GATEWAY_KEYS_FILE": str(path)}).invoke(main, ["keys", *arguments])
     return outcome.exit_code, outcome.stdout, outcome.stderr
 
@@ -90,6 +90,10 @@ async def test_revoked_key_is_found_as_revoked_and_others_stay_valid(path):
 def test_revoking_twice_keeps_the_first_time(path):
     key_id = make_key(path, "one").split("_")[1]
     assert revoke_key(path, key_id) == revoke_key(path, key_id)
+
+
+def test_revoking_an_unknown_id_changes_nothing(path):
+    make_key(path, "one")
     before = path.read_bytes()
     with pytest.raises(UnknownKey, match="0123456789ab"):
         revoke_key(path, "0123456789ab")
@@ -114,8 +118,8 @@ async def test_broken_file_keeps_the_keys_and_is_logged_once(path, broken, caplo
     with caplog.at_level(logging.INFO):
         for _ in range(3):
             assert (await ring.find(key)).name == "one"
-        (told,) = caplog.records
-        assert told.levelno == logging.ERROR
+        (record,) = caplog.records
+        assert record.levelno == logging.ERROR
         path.unlink(missing_ok=True)
         assert await ring.find(make_key(path, "new"))
         assert await ring.find(key) is None
@@ -147,7 +151,7 @@ def test_error_about_the_file_has_no_hashes(path):
 
 
 async def test_detects_a_change_that_keeps_size_and_time(path):
-    """An atomic write makes another file."""
+    """An atomic write creates a new inode."""
     key = make_key(path, "one")
     ring = KeyRing(path)
     before = path.stat()
@@ -159,11 +163,11 @@ async def test_detects_a_change_that_keeps_size_and_time(path):
 
 
 def test_command_prints_the_key_once_and_lists_only_its_record(path):
-    status, key, told = cli(
+    status, key, message = cli(
         path, "make", "Ada's phone", "--rate", "60/minute", "--concurrency", "4", "--max-body", "20MB"
     )
     assert (status, len(key.strip())) == (0, 82)
-    assert key.strip() not in told
+    assert key.strip() not in message
     (record,) = read_keys(path)
     assert (record.rate, record.concurrency, record.max_body_bytes) == ("60/minute", 4, 20_000_000)
     status, listed, _ = cli(path, "list")
@@ -176,9 +180,9 @@ def test_command_prints_the_key_once_and_lists_only_its_record(path):
 
 def test_command_revokes_a_key(path):
     _, key, _ = cli(path, "make", "one")
-    status, told, _ = cli(path, "revoke", key.split("_")[1])
+    status, output, _ = cli(path, "revoke", key.split("_")[1])
     assert status == 0
-    assert "revoked since 20" in told
+    assert "revoked since 20" in output
     assert read_keys(path)[0].revoked is not None
 
 
@@ -190,15 +194,15 @@ def test_command_revokes_a_key(path):
         (("make", "one", "--concurrency", "0"), "concurrency"),
         (("make", "one", "--max-body", "big"), "20MB"),
         (("make", ""), "name"),
-        (("revoke", "nobody"), "keys list"),
+        (("revoke", "unknown"), "keys list"),
         (("list",), "cannot be read"),
     ],
 )
 def test_command_explains_invalid_arguments(path, arguments, why):
-    status, _, told = cli(path, *arguments)
+    status, _, message = cli(path, *arguments)
     assert status == 2
-    assert why in told
-    assert "Traceback" not in told
+    assert why in message
+    assert "Traceback" not in message
 
 
 def test_command_requires_a_file():

@@ -1,4 +1,4 @@
-"""Every line of the log can be read by machines, names its request, and gives nothing away."""
+"""Log lines are machine-readable, have the request id and contain no secrets."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ SECRETS = ("s3cr3t-bearer", "s3cr3t-api-key", "s3cr3t-query", "s3cr3t-file", "s3
 
 @pytest.fixture
 def log_as(capsys):
-    """Sets the log up as a server does, and gives what was written since."""
+    """Configures logging like a server; returns a function that reads the lines so far."""
     loggers = ("", "uvicorn", "gateway", "gpen_common", "gpen_client", "gpen_backend")
     before = {name: (logging.getLogger(name).handlers[:], logging.getLogger(name).level) for name in loggers}
 
@@ -36,7 +36,7 @@ def log_as(capsys):
 
 
 async def send_secrets(client: httpx.AsyncClient) -> None:
-    """One request in every shape, good and bad, with secrets wherever callers put them."""
+    """Send valid and invalid requests in every format, with secrets in every place."""
     headers = {
         "Authorization": "Bearer s3cr3t-bearer",
         "X-API-Key": "s3cr3t-api-key",
@@ -57,7 +57,7 @@ async def send_secrets(client: httpx.AsyncClient) -> None:
     await client.get("/nothing?token=s3cr3t-query", headers=headers)
 
 
-def assert_nothing_is_given_away(written: str) -> None:
+def assert_has_no_secrets(written: str) -> None:
     for secret in SECRETS:
         assert secret not in written
     in_base64 = base64.b64encode(PICTURE).decode()
@@ -76,7 +76,7 @@ async def test_never_logs_pictures_keys_queries_or_names(
         written = log_as(log_format)
         await send_secrets(client)
         log = written()
-    assert_nothing_is_given_away(log)
+    assert_has_no_secrets(log)
     assert log.count("req-1") >= 22
     assert ("a defect" in log) == fails
 

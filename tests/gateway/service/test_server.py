@@ -1,4 +1,4 @@
-"""The gateway as a process: it stops when it is told, and what was accepted is answered."""
+"""The gateway as a process: shutdown without losing requests."""
 
 import asyncio
 import itertools
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 PHOTO = encode(np.full((64, 64, 3), 128, np.uint8), "png", 95)
 
-# A gateway whose finder never comes back.
+# A gateway whose face finder never returns.
 STUCK = """
 import sys, threading
 from gateway.app import create_app
@@ -56,7 +56,7 @@ class Running:
         self.process.send_signal(number)
 
     async def ended(self, within_s: float = 60) -> int:
-        """How it ended, by itself."""
+        """Wait until it ends; returns its exit status."""
         return await asyncio.wait_for(self.process.wait(), within_s)
 
     async def until_logged(self, words: str) -> None:
@@ -65,7 +65,7 @@ class Running:
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - another process sets no event of ours
+        while not condition():  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.01)
 
 
@@ -116,14 +116,14 @@ async def test_sigterm_turns_readiness_off_and_finishes_open_requests(listening,
         in_flight = asyncio.create_task(client.post("/v1/enhance", content=PHOTO))
         await until(lambda: backend.entered == 1)
         gateway.signal(signal.SIGTERM)
-        while (ready := await client.get("/readyz")).status_code == 200:  # noqa: ASYNC110 - it tells no event
+        while (ready := await client.get("/readyz")).status_code == 200:  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.01)
         assert (ready.status_code, ready.json()["type"]) == (503, "not-ready")
         assert "Retry-After" in ready.headers
         assert (await client.get("/healthz")).status_code == 200
         late = await client.post("/v1/preprocess", content=PHOTO)
         assert late.status_code == 200
-        assert late.headers["Connection"] == "close", "else the next request would meet a closed connection"
+        assert late.headers["Connection"] == "close", "the client must not reuse the connection"
         await gateway.until_logged("Shutting down")
         assert not in_flight.done()
         backend.go_on.set()
@@ -134,7 +134,7 @@ async def test_sigterm_turns_readiness_off_and_finishes_open_requests(listening,
 
 @pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]])
 async def test_sigint_or_a_second_sigterm_skips_the_drain_wait(listening, held_backend, tmp_path, signals):
-    """The wait would be of ten minutes; what is in flight is finished all the same."""
+    """The drain wait is ten minutes; open requests still finish."""
     backend = held_backend()
     async with (
         listening(backend.app) as backend_url,
@@ -209,7 +209,7 @@ async def test_finishes_an_upload_in_progress(listening, held_backend, tmp_path)
 
 @dataclass
 class Outcomes:
-    """What callers met, one way or another."""
+    """The outcomes of all requests."""
 
     answered: list[int] = field(default_factory=list)
     not_accepted: int = 0
@@ -217,7 +217,7 @@ class Outcomes:
 
 
 def call_forever(url: str, outcomes: Outcomes, stop: threading.Event) -> None:
-    """Requests one after another over one kept-alive connection, like a load balancer's."""
+    """Send requests over one kept-alive connection, like a load balancer."""
     with httpx.Client(base_url=url, timeout=30) as client:
         for _ in itertools.count():
             if stop.is_set():
@@ -233,7 +233,7 @@ def call_forever(url: str, outcomes: Outcomes, stop: threading.Event) -> None:
 
 
 async def test_loses_no_request_during_shutdown(listening, held_backend, tmp_path):
-    """Callers who move on when they are no longer accepted have every answer; nothing breaks off."""
+    """Every accepted request gets its complete response."""
     outcomes, stop = Outcomes(), threading.Event()
     async with (
         listening(held_backend().app) as backend_url,
@@ -266,7 +266,7 @@ async def test_taken_port_ends_the_process_with_a_message(tmp_path):
 
 
 async def test_rejects_endless_headers(tmp_path, held_backend, listening):
-    """Whichever parsers are installed: a server that takes them all can be filled by anybody."""
+    """Unlimited headers would fill the memory. This must hold with every installed HTTP parser."""
     async with (
         listening(held_backend().app) as backend_url,
         gateway_process(tmp_path, backend_url) as gateway,
@@ -281,7 +281,7 @@ async def test_rejects_endless_headers(tmp_path, held_backend, listening):
                     await writer.drain()
                 refused = (await reader.read()).startswith(b"HTTP/1.1 400 ")
             except ConnectionError:
-                # It was closed under what it did not read.
+                # The server closed the connection with unread data.
                 refused = True
         assert refused
         writer.close()
