@@ -440,7 +440,7 @@ async def test_limits_the_files_in_progress(serving, echo_backend):
     assert most == 3
 
 
-async def test_batch_holds_one_ticket_until_it_ends(serving, echo_backend):
+async def test_batch_holds_one_place_until_it_ends(serving, echo_backend):
     backend, entered, may_go_on = echo_backend(), asyncio.Event(), asyncio.Event()
 
     async def held(request: httpx.Request) -> httpx.Response:
@@ -454,9 +454,11 @@ async def test_batch_holds_one_ticket_until_it_ends(serving, echo_backend):
         files = parts(*[(f"{n}.jpg", picture(n)) for n in range(3)])
         batch = asyncio.create_task(client.post("/v1/batch", files=files))
         await asyncio.wait_for(entered.wait(), 10)
-        second = asyncio.create_task(client.post("/v1/enhance", content=picture()))
-        await asyncio.sleep(0)
-        assert (await client.post("/v1/enhance", content=picture())).status_code == 429
+        second = asyncio.create_task(client.post("/v1/enhance", content=picture(8)))
+        async with asyncio.timeout(10):
+            while client._transport.app.state.gateway.admission.taken < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert (await client.post("/v1/enhance", content=picture(9))).status_code == 429
         may_go_on.set()
         assert lines(await batch)[1]["done"] == 3
         assert (await second).status_code == 200
