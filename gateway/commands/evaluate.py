@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,15 +48,6 @@ class EvaluateOptions:
     api_key: str | None
     concurrency: int
     patience_s: float
-
-
-@dataclass(slots=True)
-class _Results:
-    """The outcomes so far. broken: files without an outcome, with the reason."""
-
-    outcomes: list[PhotoOutcome] = field(default_factory=list)
-    sharp: list[SharpOutcome] = field(default_factory=list)
-    broken: dict[str, str] = field(default_factory=dict)
 
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -140,32 +131,31 @@ async def _run(
     sharp: list[Found],
 ) -> dict[str, str]:
     """Write the report and return the broken files. Raises GatewayGone, Refused, OSError."""
-    results, (perceptual, lpips) = _Results(), _load_perceptual(bool(sharp))
+    perceptual, lpips = _load_perceptual(bool(sharp))
+    broken: dict[str, str] = {}
     async with connection as http:
         client = PatientClient(http, options.patience_s)
         made_by = await fetch_provenance(client, EnhanceParams(), lambda text: click.echo(text, err=True))
         pictures = PictureClient(client)
 
-        async def photo(name: str, data: bytes) -> PhotoOutcome:
+        async def process(name: str, data: bytes) -> PhotoOutcome:
             return await process_photo(pictures, name, data, _PICTURE_SIDE)
 
-        async def truth(name: str, data: bytes) -> SharpOutcome:
+        async def process_sharp(name: str, data: bytes) -> SharpOutcome:
             return await process_sharp_photo(pictures, name, data, options.seed, perceptual)
 
-        results.outcomes = await _process_all("photos", photos, photo, results.broken, options.concurrency)
-        results.sharp = await _process_all("sharp", sharp, truth, results.broken, options.concurrency)
+        outcomes = await _process_all("photos", photos, process, broken, options.concurrency)
+        restored = await _process_all("sharp", sharp, process_sharp, broken, options.concurrency)
     run = {"photos": len(photos), "sharp": len(sharp), "seed": options.seed, "limit": options.limit}
-    summary = build_document(made_by, run, results.outcomes, results.sharp, results.broken, lpips)
+    summary = build_document(made_by, run, outcomes, restored, broken, lpips)
     (options.out / "report.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
-    (options.out / "report.html").write_text(
-        render_page(summary, results.outcomes, results.sharp), encoding="utf-8"
-    )
+    html = options.out / "report.html"
+    html.write_text(render_page(summary, outcomes, restored), encoding="utf-8")
     click.echo(
         f"{made_by['engine']} ({made_by['model']}), {made_by['finder']}: {summary['counts']['with_face']} of "
-        f"{len(results.outcomes)} photos with a face, {len(results.sharp)} sharp, "
-        f"{len(results.broken)} broken; {options.out / 'report.html'}"
+        f"{len(outcomes)} photos with a face, {len(restored)} sharp, {len(broken)} broken; {html}"
     )
-    return results.broken
+    return broken
 
 
 async def _process_all(
@@ -176,13 +166,13 @@ async def _process_all(
     concurrency: int,
 ) -> list[Outcome]:
     """Return the outcomes of `work` on `found`, in order. Failures go to `broken` and to standard error."""
-    places = asyncio.Semaphore(concurrency)
-    outcomes: dict[int, Outcome] = {}
     if not found:
         return []
+    places = asyncio.Semaphore(concurrency)
+    outcomes: dict[int, Outcome] = {}
     with tqdm(total=len(found), desc=title, unit="photo", disable=None, dynamic_ncols=True) as bar:
 
-        async def one(number: int, picture: Found) -> None:
+        async def process_one(number: int, picture: Found) -> None:
             async with places:
                 name = picture.place.as_posix()
                 try:
@@ -193,7 +183,7 @@ async def _process_all(
                     tqdm.write(f"{picture.source}: {error}", file=sys.stderr)
                 bar.update()
 
-        await run_all(one(number, picture) for number, picture in enumerate(found))
+        await gathered(process_one(number, picture) for number, picture in enumerate(found))
     return [outcomes[number] for number in sorted(outcomes)]
 
 
