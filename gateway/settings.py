@@ -43,17 +43,6 @@ def _split_list(value: object) -> object:
 _Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list)]
 
 
-def _cache_folder() -> Path:
-    """Return the user's cache folder of this project."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # XDG Base Directory Specification 0.8: a relative path is ignored.
-    return (cache if cache.is_absolute() else Path.home() / ".cache") / "gpen-gateway"
-
-
-def _default_models_dir() -> Path:
-    return _cache_folder() / "models"
-
-
 class _Group(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="GATEWAY_", frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True
@@ -167,7 +156,7 @@ class UpstreamSettings(_Group):
     breaker_cool_down_s: float = Field(
         5.0, gt=0, le=600, description="Seconds until an open breaker lets a probe request through."
     )
-    default_model: RestorerName = Field("gpen-bfr-512", description="Model of requests without `model`.")
+    default_model: RestorerName = Field(DEFAULT_RESTORER, description="Model of requests without `model`.")
 
     @property
     def resilience(self) -> Resilience:
@@ -186,7 +175,7 @@ class CacheSettings(_Group):
 
     cache: Literal["on", "off"] = Field("on", description="`on` or `off`. `off` disables every cache tier.")
     cache_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
-        default_factory=lambda: _cache_folder() / "results",
+        default_factory=lambda: cache_folder() / "results",
         description="Folder of the disk cache. Default: `~/.cache/gpen-gateway/results`.",
     )
     cache_memory_bytes: int = Field(256_000_000, ge=0, description="Maximum bytes of the memory cache.")

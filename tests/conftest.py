@@ -1,8 +1,6 @@
 """Fixtures that tests of several packages share."""
 
-import hashlib
 import importlib.util
-import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -55,7 +55,7 @@ def list_entries(spooled: Spooled, limits: BatchLimits, closing: ExitStack) -> l
         raise MissingPicture(
             "the batch has no pictures; send multipart with one file part per picture, or a ZIP archive"
         )
-    names = [safe_name(name) for name, _ in found]
+    names = [make_safe_name(name) for name, _ in found]
     return [
         Entry(index, name, stem, read)
         for index, (name, stem, (_, read)) in enumerate(
@@ -65,7 +65,7 @@ def list_entries(spooled: Spooled, limits: BatchLimits, closing: ExitStack) -> l
 
 
 def _list_file(file: SpooledFile, limits: BatchLimits) -> Iterator[tuple[str, Read]]:
-    if not is_junk(file.name):
+    if not is_system_file(file.name):
         yield file.name, partial(_read_file, file, limits)
 
 

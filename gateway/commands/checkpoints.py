@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from tqdm import tqdm
 
 from gateway.commands.configuration import exit_with_invalid_settings
-from gateway.params import ModelName
+from gpen_common.model_names import DEFAULT_RESTORER, ModelName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -183,7 +183,7 @@ async def _process_all(
                     tqdm.write(f"{picture.source}: {error}", file=sys.stderr)
                 bar.update()
 
-        await gathered(process_one(number, picture) for number, picture in enumerate(found))
+        await run_all(process_one(number, picture) for number, picture in enumerate(found))
     return [outcomes[number] for number in sorted(outcomes)]
 
 

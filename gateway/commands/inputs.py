@@ -130,8 +130,8 @@ def _group_by_output(pictures: list[Found], output_format: OutputFormat | None) 
 
 
 def _plan_job(picture: Found, output_format: OutputFormat | None, whole_name: bool = False) -> Job:
-    chosen = output_format or format_for(picture.source.name)
-    suffix = suffix_for(picture.place.name, chosen)
+    chosen = output_format or choose_format(picture.source.name)
+    suffix = choose_suffix(picture.place.name, chosen)
     stem = picture.place.name if whole_name else picture.place.stem
     return Job(picture.source, picture.place.with_name(stem + suffix), chosen)
 

@@ -14,7 +14,7 @@ from gateway.commands.files import read_file, write_file
 from gateway.commands.manifest import Manifest
 from gateway.commands.select import Due
 from gateway.remote import PatientClient, problem_document, problem_text
-from gpen_common.tasks import gathered
+from gpen_common.tasks import run_all
 
 
 @dataclass(slots=True)

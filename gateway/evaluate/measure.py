@@ -41,7 +41,7 @@ def measure_place(landmarks5: Points, width: int, height: int) -> Place:
 
 def measure_tone(pixels: Pixels, landmarks5: Points | None) -> Tone:
     """Measure the light of the face `landmarks5` (5, 2) in `pixels` (H, W, 3), or of all pixels if None."""
-    region = face_region((pixels.shape[1], pixels.shape[0]), landmarks5)
+    region = find_face_region((pixels.shape[1], pixels.shape[0]), landmarks5)
     rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     face, inside = np.ascontiguousarray(pixels[box]), region[box]
