@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from gateway.imaging.photo import encode
+from gateway.imaging.encoder import encode
 from gateway.service.logs import JsonFormatter, build_log_config, current_request_id
 
 pytestmark = pytest.mark.anyio
