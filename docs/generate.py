@@ -5,16 +5,18 @@ A generated table is between `<!-- generated: NAME -->` and `<!-- end -->`.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings
 
 from gateway import errors
 from gateway.app import create_app
 from gateway.params import EnhanceParams
-from gateway.settings import GROUPS, AccessSettings, FetchSettings, Settings, settings_table
+from gateway.settings import GROUPS, AccessSettings, FetchSettings, Settings
 from gpen_backend.settings import BackendSettings
 from gpen_backend.weights.catalog import KNOWN_MODELS
 
@@ -38,6 +40,17 @@ def openapi_document() -> str:
     """Return the OpenAPI document of a gateway with default settings, as JSON."""
     unset = Settings(access=AccessSettings(keys_file=None), fetch=FetchSettings(image_url="off"))
     return json.dumps(create_app(unset).openapi(), indent=1, ensure_ascii=False) + "\n"
+
+
+def settings_table(groups: Iterable[type[BaseSettings]]) -> str:
+    """Return the Markdown table of every setting in `groups`."""
+    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for group in groups:
+        prefix = group.model_config.get("env_prefix", "")
+        for name, field in group.model_fields.items():
+            variable = _setting_variable(prefix, name, field.validation_alias)
+            rows.append(f"| `{variable}` | {_setting_default(field)} | {field.description} |")
+    return "\n".join(rows) + "\n"
 
 
 def checkpoints_table() -> str:
@@ -70,6 +83,20 @@ def parameters_table(model: type[BaseModel]) -> str:
         shown = "" if default is None else f"`{default}`"
         rows.append(f"| `{name}` | {_values(schema)} | {shown} | {schema.get('description', '')} |")
     return "\n".join(rows) + "\n"
+
+
+def _setting_variable(prefix: str, name: str, alias: object) -> str:
+    if isinstance(alias, AliasChoices):
+        return str(alias.choices[0])
+    return str(alias or f"{prefix}{name}".upper())
+
+
+def _setting_default(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        return "computed"
+    if isinstance(field.default, tuple):
+        return f"`{','.join(map(str, field.default))}`" if field.default else "empty"
+    return "unset" if field.default is None else f"`{field.default}`"
 
 
 def _values(schema: dict[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""What callers may ask for. Scales run from 0 to 100, as users of GPEN's web interface know them."""
+"""Parameters of the picture routes. Percentages run from 0 to 100, as in GPEN's web interface."""
 
 from typing import Annotated, Literal, TypeAlias
 
@@ -22,8 +22,8 @@ Percent: TypeAlias = Annotated[float, Field(ge=0, le=100)]
 _PERCENT: TypeAdapter[float] = TypeAdapter(Percent)
 
 
-def _percent_or_auto(value: object) -> object:
-    # A plain union would blame both of its members for every wrong number.
+def _validate_strength(value: object) -> object:
+    # A plain union would report an error for each of its members.
     if value == "auto":
         return value
     try:
@@ -35,12 +35,12 @@ def _percent_or_auto(value: object) -> object:
 
 Strength: TypeAlias = Annotated[
     float | Literal["auto"],
-    BeforeValidator(_percent_or_auto),
+    BeforeValidator(_validate_strength),
     WithJsonSchema(
         {"anyOf": [{"type": "number", "minimum": 0, "maximum": 100}, {"type": "string", "enum": ["auto"]}]}
     ),
 ]
-"""A percentage, or to be chosen from the face's quality."""
+"""A percentage, or `auto` to derive it from the quality of each face."""
 
 Framing = Literal["article", "face"]
 ClaheMode = Literal["auto", "always", "off"]
@@ -50,86 +50,91 @@ YawPolicy = Literal["warn", "reject", "off"]
 
 
 class PreprocessParams(BaseModel):
-    """How a photo is standardised and encoded."""
+    """Parameters of standardisation and encoding."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     framing: Framing = Field(
         "article",
-        description="`article`: the 896x896 window around the eyes at short edge 1024. `face`: roll removed "
-        "and the eyes at fixed places, so that every portrait has the same geometry.",
+        description="Geometry of the portrait. `article`: a window of 896x896 around the eyes, cut from "
+        "the photo scaled to a short edge of 1024. `face`: the head upright and the eyes at fixed "
+        "positions, so that all portraits have the same geometry.",
     )
     clahe: ClaheMode = Field(
         "auto",
-        description="Local contrast (CLAHE on L of LAB). `auto`: as much as the light needs; `always`: clip "
-        "limit 2.0 on 8x8 tiles; `off`: none.",
+        description="Local contrast enhancement (CLAHE on L of LAB). `auto`: as much as the light of the "
+        "face needs. `always`: clip limit 2.0 on 8x8 tiles. `off`: none.",
     )
     exposure: ExposureMode = Field(
         "auto",
-        description="Exposure compensation: the face's mean lightness is pulled most of the way to one that "
-        "all portraits share, by a bounded tone curve.",
+        description="Exposure compensation. `auto`: a bounded tone curve moves the mean lightness of the "
+        "face most of the way to a common target. `off`: none.",
     )
     no_face: NoFacePolicy = Field(
         "centre",
-        description="Without a face: `centre` crops the middle and adjusts it, but restores nothing; "
-        "`reject` answers 422.",
+        description="Handling of pictures without a face. `centre`: crop the centre and adjust it; nothing "
+        "is restored. `reject`: return 422.",
     )
     yaw: YawPolicy = Field(
         "warn",
-        description="A head turned past 25°: `warn` tells and softens `strength`; `reject` answers 422; "
-        "`off` does neither.",
+        description="Handling of heads turned by more than 25°. `warn`: add a warning and reduce "
+        "`strength`. `reject`: return 422. `off`: none.",
     )
     format: OutputFormat | None = Field(
-        None, description="Encoding of the result. By default what `Accept` asks for, else the input's own."
+        None, description="Encoding of the result. Default: from `Accept`, else the encoding of the input."
     )
-    quality: int = Field(95, ge=1, le=100, description="Quality of jpeg and webp.")
+    quality: int = Field(95, ge=1, le=100, description="Quality of jpeg and webp encoding.")
     timeout_s: float | None = Field(
-        None, gt=0, le=3600, description="Seconds this request may take, at most GATEWAY_TIMEOUT_S."
+        None, gt=0, le=3600, description="Timeout of the request in seconds, up to `GATEWAY_TIMEOUT_S`."
     )
 
 
 class EnhanceParams(PreprocessParams):
-    """Everything that `/v1/enhance` takes beside the picture."""
+    """Parameters of `/v1/enhance`."""
 
     strength: Strength = Field(
         70,
         validate_default=True,
-        description="Blend of GPEN's face over the input. `auto`: 25 for a large, sharp, clean face, up to "
-        "90 for a small, soft or noisy one, each face by itself; the report tells.",
+        description="Blend of the restored face over the input. `auto`: from 25 for a large, sharp, clean "
+        "face to 90 for a small, soft or noisy one, for each face separately; the report has the value.",
     )
     mode: Mode = Field(
         "natural",
-        description="How the blend treats skin and texture: `natural` keeps the input's tone, `strong` takes "
-        "nearly all of the network's face, `detail` its fine detail over the input's forms.",
+        description="How the restored face is blended. `natural`: keeps the tone of the input. `strong`: "
+        "uses nearly all of the restored face. `detail`: adds its fine detail to the shapes of the input.",
     )
-    denoise: Percent = Field(0, description="Strength of noise removal; 0 leaves the picture alone.")
-    sharpen: Percent = Field(0, description="Strength of sharpening; 0 leaves the picture alone.")
-    brightness: Percent = Field(0, description="Strength of brightening; 0 leaves the picture alone.")
-    contrast: Percent = Field(0, description="Strength of added contrast; 0 leaves the picture alone.")
-    skin_protect: bool = Field(True, description="Keep the hue of the input's skin.")
-    detail_enhance: bool = Field(False, description="Boost local detail.")
+    denoise: Percent = Field(0, description="Strength of noise reduction. 0: none.")
+    sharpen: Percent = Field(0, description="Strength of sharpening. 0: none.")
+    brightness: Percent = Field(0, description="Strength of brightening. 0: none.")
+    contrast: Percent = Field(0, description="Strength of the contrast increase. 0: none.")
+    skin_protect: bool = Field(True, description="Keep the skin hue of the input.")
+    detail_enhance: bool = Field(False, description="Enhance local detail.")
     output: Literal["portrait", "photo"] = Field(
         "portrait",
-        description="`portrait`: the standardised 896x896 portrait. `photo`: the whole photo at its own "
-        "geometry and in its own light, with every face restored.",
+        description="Picture to return. `portrait`: the standardised portrait, 896x896. `photo`: the whole "
+        "photo with its own geometry and light, and every face restored.",
     )
-    upscale: int = Field(1, ge=1, le=4, description="How much larger than the input a `photo` is returned.")
+    upscale: int = Field(1, ge=1, le=4, description="Scale factor of the result for `output=photo`.")
     keep_metadata: Literal["safe", "all"] = Field(
-        "safe", description="What of EXIF a `photo` keeps: `safe` drops the place where it was taken."
+        "safe",
+        description="EXIF metadata in the result for `output=photo`. `safe`: without the location. `all`: "
+        "everything.",
     )
     faces: Literal["all", "best"] = Field(
-        "all", description="Which faces in the portrait are restored. It is centred on the best one."
+        "all",
+        description="Faces to restore: `all`, or only the `best` one, on which the portrait is centred.",
     )
     task: Task = Field(
         "restore",
-        description="`restore` makes faces sharp; `colorize` colours grey ones and keeps their lightness; "
-        "`inpaint` fills in damaged ones. The last two need a checkpoint of their own.",
+        description="`restore`: sharpen faces. `colorize`: add colour to greyscale faces and keep their "
+        "lightness. `inpaint`: fill in damaged faces. `colorize` and `inpaint` need their own checkpoints.",
     )
     model: ModelName | None = Field(
         None,
-        description="The checkpoint; its native size is the inference size. By default gpen-bfr-512, or "
-        "the one for the task.",
+        description="Model to use; its native size is the inference size. Default: the gateway's default "
+        "model, or the model of the task.",
     )
     linkage: bool = Field(
-        True, description="Adjust the parameters to what standardising did; the report tells how."
+        True,
+        description="Adjust parameters to what standardisation already did; the report lists each change.",
     )

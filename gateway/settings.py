@@ -1,15 +1,14 @@
-"""Settings, from environment variables; read when the app is made, never at import.
+"""Settings from environment variables, read when the app is created, never at import.
 
-One frozen group per concern. `docs/settings.md` is made from this file.
+One frozen group per concern. The tables in `docs/settings.md` are generated from this file.
 """
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -30,17 +29,18 @@ from gpen_common.model_names import DEFAULT_RESTORER, RestorerName
 Port = Annotated[int, Field(ge=1, le=65535)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)]
 
-# A caller who allows less cannot make the breaker open: ten seconds are ample for one face on two cores.
+# Only timeouts of requests that allowed at least this long count for the breaker, so that short deadlines
+# cannot open it. Ten seconds are ample for one face on two cores.
 _FAIR_TIMEOUT_S = 10.0
 
 
-def _listed(value: object) -> object:
+def _split_list(value: object) -> object:
     return (
         tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
     )
 
 
-_Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+_Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list)]
 
 
 class _Group(BaseSettings):
@@ -50,111 +50,117 @@ class _Group(BaseSettings):
 
 
 class ServerSettings(_Group):
-    """Where the gateway listens and how much it does at once."""
+    """Address, threads, logging, shutdown and browser access."""
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on. `0` chooses a free port.")
     threads: int = Field(
-        default_factory=lambda: max(2, os.cpu_count() or 2), ge=1, le=256,
-        description="Threads for pixel work; by default one per core, two at least.",
-    )  # fmt: skip
-    log_level: LogLevel = Field("info", description="`debug`, `info`, `warning` or `error`.")
-    log_format: LogFormat = Field("text", description="`text`, or `json` for one object a line.")
-    drain_s: float = Field(
-        2.0, ge=0, le=600,
-        description="Seconds after SIGTERM in which readiness is off and requests are still taken.",
-    )  # fmt: skip
-    grace_s: float = Field(
-        30.0, gt=0, le=3600, description="Seconds that requests in flight then have to finish."
+        default_factory=lambda: max(2, os.cpu_count() or 2),
+        ge=1,
+        le=256,
+        description="Threads for image processing. Default: one per core, at least two.",
     )
+    log_level: LogLevel = Field("info", description="Log level: `debug`, `info`, `warning` or `error`.")
+    log_format: LogFormat = Field("text", description="`text`, or `json` with one object per line.")
+    drain_s: float = Field(
+        2.0,
+        ge=0,
+        le=600,
+        description="Seconds after SIGTERM in which `/readyz` fails but requests are accepted.",
+    )
+    grace_s: float = Field(30.0, gt=0, le=3600, description="Seconds after that for open requests to finish.")
     cors_origins: _Names = Field(
-        (), description="Origins, separated by commas, whose pages may call; `*` for any. Empty: none."
+        (), description="Comma-separated origins of web pages that may call; `*`: any. Empty: none."
     )
     trusted_proxies: _Names = Field(
         (),
-        description="Addresses or networks, separated by commas, of proxies in front of the gateway: their "
-        "`X-Forwarded-For` tells who calls. Empty: nobody's does.",
+        description="Comma-separated addresses or networks of proxies whose `X-Forwarded-For` states the "
+        "client's address. Empty: the header is ignored.",
     )
 
 
 class LimitSettings(_Group):
-    """What a request may cost. Checked before anything is allocated."""
+    """Limits of one request, checked before memory is allocated."""
 
-    max_body_bytes: int = Field(50_000_000, ge=1, description="Bytes of a request's body.")
-    max_pixels: int = Field(64_000_000, ge=1, description="Pixels of a picture, from its header.")
-    upload_timeout_s: float = Field(60.0, gt=0, description="Seconds that a body may take to arrive.")
-    workers: int = Field(16, ge=1, le=1024, description="Requests that are worked on at once.")
-    queue: int = Field(64, ge=0, le=65536, description="Requests that wait for a worker; beyond them 429.")
+    max_body_bytes: int = Field(50_000_000, ge=1, description="Maximum bytes of a request body.")
+    max_pixels: int = Field(
+        64_000_000, ge=1, description="Maximum pixels of a picture, checked in its header."
+    )
+    upload_timeout_s: float = Field(60.0, gt=0, description="Seconds for a request body to arrive.")
+    workers: int = Field(16, ge=1, le=1024, description="Requests processed at once.")
+    queue: int = Field(64, ge=0, le=65536, description="Requests that wait for a worker; more get 429.")
     # OpenCV's warps index pixels with 16 bits.
-    max_side: int = Field(32_000, ge=1, le=32_000, description="Pixels along one side of a picture.")
+    max_side: int = Field(32_000, ge=1, le=32_000, description="Maximum width and height of a picture.")
 
     @property
     def pixels(self) -> PixelLimits:
-        """The limits that decoding needs."""
+        """The limits for decoding."""
         return PixelLimits(max_pixels=self.max_pixels, max_side=self.max_side)
 
 
 class BatchSettings(_Group):
-    """Many pictures in one request."""
+    """Batch requests."""
 
     batch_max_bytes: int = Field(
-        2_000_000_000, ge=1,
-        description="Bytes of a batch, and of what its archives unpack to. Each of its files may have "
-        "GATEWAY_MAX_BODY_BYTES.",
-    )  # fmt: skip
-    batch_max_files: int = Field(1000, ge=1, le=100_000, description="Files of a batch.")
-    batch_concurrency: int = Field(
-        4, ge=1, le=1024, description="Files of one batch that are worked on at once, each by a worker."
+        2_000_000_000,
+        ge=1,
+        description="Maximum bytes of a batch, and of its unpacked archives. Each file may have up to "
+        "`GATEWAY_MAX_BODY_BYTES`.",
     )
-    batch_upload_timeout_s: float = Field(600.0, gt=0, description="Seconds that a batch may take to arrive.")
+    batch_max_files: int = Field(1000, ge=1, le=100_000, description="Maximum number of files in a batch.")
+    batch_concurrency: int = Field(
+        4, ge=1, le=1024, description="Files of a batch processed at once; each occupies a worker."
+    )
+    batch_upload_timeout_s: float = Field(600.0, gt=0, description="Seconds for a batch to arrive.")
     batch_stall_s: float = Field(
-        60.0, gt=0, description="Seconds that a batch's caller may read nothing before it is given up."
+        60.0, gt=0, description="Seconds a client may stop reading before its batch is cancelled."
     )
 
 
 class FaceSettings(_Group):
-    """Finding faces."""
+    """Face detection."""
 
     face_finder: FinderName = Field(
         "auto",
-        description="`fan`, `yunet`, `haar`, or `auto`: the best one whose files are here or come quickly.",
+        description="Face finder: `fan`, `yunet`, `haar`, or `auto` for the best one whose model files are "
+        "present or download quickly.",
     )
     models_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
         default_factory=lambda: cache_folder() / "models",
         validation_alias="GPEN_MODELS_DIR",
-        description="Folder of all weights, the finders' and GPEN's.",
+        description="Folder of the face finders' models and GPEN's checkpoints. Default: "
+        "`~/.cache/gpen-gateway/models`.",
     )
 
 
 class UpstreamSettings(_Group):
-    """The GPEN backend."""
+    """Connection to the GPEN backend."""
 
     backend_url: HttpUrl | None = Field(
-        None, description="Base URL of a GPEN backend. Unset, the gateway runs one inside its own process."
+        None, description="Base URL of a GPEN backend. Unset: the gateway runs one in its own process."
     )
-    connect_timeout_s: float = Field(
-        2.0, gt=0, description="Seconds to wait for a connection to the backend."
-    )
-    timeout_s: float = Field(120.0, gt=0, description="Seconds that one restoration may take.")
+    connect_timeout_s: float = Field(2.0, gt=0, description="Seconds to connect to the backend.")
+    timeout_s: float = Field(120.0, gt=0, description="Timeout of one restoration, in seconds.")
     backend_attempts: int = Field(
-        3, ge=1, le=10,
-        description="Most tries of one restoration while the backend is away or busy; 1 never retries.",
-    )  # fmt: skip
+        3,
+        ge=1,
+        le=10,
+        description="Attempts per restoration while the backend is unreachable or busy; 1: no retries.",
+    )
     retry_ratio: float = Field(
-        0.2, ge=0, le=1,
-        description="Retries per restoration that are allowed in the long run; ten more are in reserve.",
-    )  # fmt: skip
+        0.2, ge=0, le=1, description="Retries per restoration in the long run, plus a reserve of ten."
+    )
     breaker_failures: int = Field(
-        5, ge=1, description="Failures of the backend in a row after which restorations are refused at once."
+        5, ge=1, description="Consecutive backend failures that open the circuit breaker."
     )
     breaker_cool_down_s: float = Field(
-        5.0, gt=0, le=600, description="Seconds until one is then let through to see whether it is back."
+        5.0, gt=0, le=600, description="Seconds until an open breaker lets a probe request through."
     )
-    default_model: RestorerName = Field(DEFAULT_RESTORER, description="The model of requests that name none.")
+    default_model: RestorerName = Field(DEFAULT_RESTORER, description="Model of requests without `model`.")
 
     @property
     def resilience(self) -> Resilience:
-        """How the backend's client bears a bad backend."""
+        """Retry and circuit-breaker settings."""
         return Resilience(
             attempts=self.backend_attempts,
             retry_ratio=self.retry_ratio,
@@ -165,64 +171,66 @@ class UpstreamSettings(_Group):
 
 
 class CacheSettings(_Group):
-    """Keeping results."""
+    """Cache of results."""
 
-    cache: Literal["on", "off"] = Field("on", description="`off` keeps nothing, anywhere.")
+    cache: Literal["on", "off"] = Field("on", description="`on` or `off`. `off` disables every cache tier.")
     cache_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
         default_factory=lambda: cache_folder() / "results",
-        description="Folder of kept results; `~/.cache/gpen-gateway/results` where nothing else is said.",
+        description="Folder of the disk cache. Default: `~/.cache/gpen-gateway/results`.",
     )
-    cache_memory_bytes: int = Field(256_000_000, ge=0, description="Bytes of results kept in memory.")
-    cache_disk_bytes: int = Field(2_000_000_000, ge=0, description="Bytes of results kept in the folder.")
+    cache_memory_bytes: int = Field(256_000_000, ge=0, description="Maximum bytes of the memory cache.")
+    cache_disk_bytes: int = Field(2_000_000_000, ge=0, description="Maximum bytes of the disk cache.")
     cache_url: RedisDsn | None = Field(
-        None, description="A Redis, such as `redis://host:6379/0`, that keeps results in place of the folder."
+        None, description="Redis used instead of the disk cache, such as `redis://host:6379/0`."
     )
     cache_ttl_s: int = Field(86_400, ge=1, description="Seconds that Redis keeps a result.")
 
 
 class AccessSettings(_Group):
-    """Who may call, and how often."""
+    """API keys and rate limits."""
 
     keys_file: Annotated[Path | None, AfterValidator(lambda path: path and path.expanduser())] = Field(
-        None, description="File of API keys, which `gpen-gateway keys` makes. Unset: no key is asked for."
+        None, description="File of API keys, managed by `gpen-gateway keys`. Unset: no key is required."
     )
     rate: RateText | None = Field(
         None,
-        description="Requests that one key (one client address, where no keys are asked for) may send, such "
-        "as `60/minute`. A key's own rate takes its place.",
+        description="Rate limit per API key, or per client address without keys, such as `60/minute`. The "
+        "rate of a key overrides it.",
     )
     concurrency: int | None = Field(
-        None, ge=1, description="Requests that one key, or one client address, may have under way at once."
+        None, ge=1, description="Simultaneous requests per API key, or per client address without keys."
     )
     open_paths: _Names = Field(
         ("/", "/page/", "/healthz", "/readyz", "/docs", "/redoc", "/docs-files/", "/openapi.json"),
-        description="Paths, separated by commas, that need no key and count for no rate; one that ends "
-        "in `/` stands for all below it.",
+        description="Comma-separated paths that need no API key and have no rate limit. A path that ends "
+        "in `/` includes everything below it.",
     )
 
 
 class FetchSettings(_Group):
-    """Pictures that are fetched from a URL."""
+    """Pictures fetched from a URL."""
 
     image_url: Literal["on", "off"] = Field(
-        "off", description="`on`: a request may name its picture by `image_url`."
+        "off", description="`on`: accept `image_url` instead of a picture."
     )
     image_url_hosts: Annotated[_Names, AfterValidator(lambda names: tuple(map(str.lower, names)))] = Field(
         (),
-        description="Hosts, separated by commas, that pictures may come from; `*.example.org` for all below "
-        "example.org. Empty: any public one.",
+        description="Comma-separated hosts that pictures may be fetched from. `*.example.org` matches all "
+        "subdomains. Empty: any public host.",
     )
-    image_url_http: Literal["on", "off"] = Field("off", description="`on`: `http://` counts, too.")
-    image_url_ports: Annotated[tuple[Port, ...], NoDecode, BeforeValidator(_listed)] = Field(
-        (443, 80), description="Ports, separated by commas, that pictures may come from."
+    image_url_http: Literal["on", "off"] = Field(
+        "off", description="`on`: allow `http://` as well as `https://`."
+    )
+    image_url_ports: Annotated[tuple[Port, ...], NoDecode, BeforeValidator(_split_list)] = Field(
+        (443, 80), description="Comma-separated ports that pictures may be fetched from."
     )
     image_url_timeout_s: float = Field(
-        10.0, gt=0, le=600, description="Seconds that fetching a picture may take, redirects and all."
+        10.0, gt=0, le=600, description="Seconds to fetch a picture, including redirects."
     )
 
 
 class Settings(BaseModel):
-    """All groups."""
+    """All groups of settings."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -236,39 +244,5 @@ class Settings(BaseModel):
     fetch: FetchSettings = Field(default_factory=FetchSettings)
 
 
-GROUPS: tuple[type[BaseSettings], ...] = (
-    ServerSettings,
-    LimitSettings,
-    BatchSettings,
-    FaceSettings,
-    UpstreamSettings,
-    CacheSettings,
-    AccessSettings,
-    FetchSettings,
-)
-"""Every group, for the table in docs."""
-
-
-def settings_table(groups: tuple[type[BaseSettings], ...]) -> str:
-    """The Markdown table of every setting in `groups`: variable, default, meaning."""
-    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
-    for group in groups:
-        prefix = group.model_config.get("env_prefix", "")
-        for name, field in group.model_fields.items():
-            variable = _variable(prefix, name, field.validation_alias)
-            rows.append(f"| `{variable}` | {_default_text(field)} | {field.description} |")
-    return "\n".join(rows) + "\n"
-
-
-def _variable(prefix: str, name: str, alias: Any) -> str:  # noqa: ANN401
-    if isinstance(alias, AliasChoices):
-        return str(alias.choices[0])
-    return str(alias or f"{prefix}{name}".upper())
-
-
-def _default_text(field: Any) -> str:  # noqa: ANN401
-    if field.default_factory is not None:
-        return "computed"
-    if isinstance(field.default, tuple):
-        return f"`{','.join(map(str, field.default))}`" if field.default else "empty"
-    return "unset" if field.default is None else f"`{field.default}`"
+GROUPS = tuple(field.annotation for field in Settings.model_fields.values() if field.annotation)
+"""Every group, in the order of the documentation."""

@@ -1,4 +1,4 @@
-"""ZIP archives from strangers, read without believing what they say of themselves."""
+"""Read untrusted ZIP archives: nothing that an archive declares about itself is relied on."""
 
 import io
 import zipfile
@@ -11,10 +11,10 @@ from typing import IO
 from gateway.errors import DamagedPicture, MalformedRequest, TooLarge, UnsupportedPicture
 from gateway.imaging.filenames import is_system_file
 
-# Of all methods these two alone cannot ask for memory, or give it back unpacked, without bound: zipfile
-# unpacks bzip2 and LZMA without a limit, and LZMA's dictionary is as large as the archive says.
+# Only these two methods have bounded memory: zipfile decompresses bzip2 and LZMA without a limit, and the
+# archive itself chooses the size of LZMA's dictionary.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-# A directory's entry is 46 bytes and a name; a thousand bytes leave room for names, comments and junk.
+# A directory entry is 46 bytes plus a name; 1,000 bytes allow for long names, comments and junk files.
 _DIRECTORY_BYTES_PER_FILE = 1_000
 _SMALLEST_DIRECTORY = 1 << 20
 _PIECE_BYTES = 1 << 18
@@ -23,49 +23,53 @@ _ENCRYPTED = 0x1
 
 @dataclass(slots=True)
 class Allowance:
-    """How many bytes all archives of one batch may still unpack to."""
+    """Bytes that all archives of one batch may still unpack to, in total."""
 
     bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file in an archive. name: as the archive has it."""
+    """A file in an archive. name: as stored in the archive."""
 
     name: str
     info: zipfile.ZipInfo
 
 
 class Archive:
-    """An archive on disk. Not for several threads at once."""
+    """An archive on disk. Not thread-safe."""
 
     def __init__(self, path: Path, max_files: int) -> None:
-        """Raises MalformedRequest where it cannot be read, TooLarge where its directory alone is."""
+        """Raises MalformedRequest if it cannot be read, TooLarge if its directory is too large."""
         most = max(_SMALLEST_DIRECTORY, max_files * _DIRECTORY_BYTES_PER_FILE)
-        self._file = _Frugal(path, most)
+        self._file = _BoundedReader(path, most)
         try:
             self._zip = zipfile.ZipFile(self._file)
         except TooLarge:
             self._file.close()
             raise
         except Exception as error:
-            # zipfile raises whatever it likes for hostile bytes.
+            # zipfile raises many kinds of exceptions for hostile bytes.
             self._file.close()
             raise MalformedRequest(f"the ZIP archive cannot be read: {error}") from error
 
     def members(self) -> Iterator[Member]:
-        """The files, without folders and what operating systems leave behind."""
+        """Yield the files, without folders and files of operating systems such as .DS_Store."""
         for info in self._zip.infolist():
             if not info.is_dir() and not is_system_file(info.filename):
                 yield Member(info.filename, info)
 
     def read(self, member: Member, max_bytes: int, allowance: Allowance) -> bytes:
-        """What is in `member`. Raises UnsupportedPicture, TooLarge, DamagedPicture."""
+        """Return the content of `member`. Raises UnsupportedPicture, TooLarge, DamagedPicture."""
         info = member.info
         if info.flag_bits & _ENCRYPTED:
-            raise UnsupportedPicture("this file of the archive is encrypted; pack it without a password")
+            raise UnsupportedPicture(
+                "this file in the archive is encrypted; create the archive without a password"
+            )
         if info.compress_type not in _METHODS:
-            raise UnsupportedPicture("this file of the archive is neither stored nor deflated")
+            raise UnsupportedPicture(
+                "this file in the archive uses an unsupported compression method; use deflate or store"
+            )
         most = min(max_bytes, allowance.bytes)
         if info.file_size > most:
             raise _too_large(most, max_bytes)
@@ -73,20 +77,20 @@ class Archive:
             with self._zip.open(info) as file:
                 data = _read(file, most)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError) as error:
-            raise DamagedPicture(f"this file of the archive cannot be unpacked: {error}") from error
+            raise DamagedPicture(f"this file in the archive cannot be unpacked: {error}") from error
         if data is None:
             raise _too_large(most, max_bytes)
         allowance.bytes -= len(data)
         return data
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._zip.close()
         self._file.close()
 
 
-class _Frugal(io.BufferedReader):
-    """A file that gives no more than so many bytes at once: an archive's directory is read in one go."""
+class _BoundedReader(io.BufferedReader):
+    """A file with a limit for each read: zipfile reads the archive's directory with a single read."""
 
     def __init__(self, path: Path, most: int) -> None:
         super().__init__(io.FileIO(path))
@@ -99,11 +103,11 @@ class _Frugal(io.BufferedReader):
                 return data
         elif size <= self._most:
             return super().read(size)
-        raise TooLarge("the archive's directory lists far more files than are allowed")
+        raise TooLarge("the archive lists far more files than a batch may have; send fewer files")
 
 
 def _read(file: IO[bytes], most: int) -> bytes | None:
-    """All of `file`, or None where that is more than `most` bytes."""
+    """Return the content of `file`, or None if it is longer than `most` bytes."""
     pieces, size = [], 0
     while piece := file.read(_PIECE_BYTES):
         size += len(piece)
@@ -115,5 +119,7 @@ def _read(file: IO[bytes], most: int) -> bytes | None:
 
 def _too_large(most: int, max_bytes: int) -> TooLarge:
     if most < max_bytes:
-        return TooLarge("the archives of this batch unpack to more bytes than are allowed; send fewer files")
-    return TooLarge(f"this file has more than the {max_bytes:,} bytes that are allowed")
+        return TooLarge(
+            "the archives of this batch unpack to more than the limit of a batch; send fewer files"
+        )
+    return TooLarge(f"this file is larger than the limit of {max_bytes:,} bytes")

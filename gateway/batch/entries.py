@@ -1,4 +1,4 @@
-"""The pictures of a batch, wherever they lie: in files, or in archives among them."""
+"""List the pictures of a batch: files of the upload, and members of its archives."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,7 +10,7 @@ from gateway.batch.spool import BatchLimits, Spooled, SpooledFile
 from gateway.errors import GatewayError, MissingPicture, TooLarge, UnsupportedPicture
 from gateway.imaging.filenames import is_system_file, make_safe_name, make_unique_stems
 
-# Each is an open file.
+# Each archive is an open file.
 _MAX_ARCHIVES = 16
 
 Read = Callable[[], bytes]
@@ -20,8 +20,8 @@ Read = Callable[[], bytes]
 class Entry:
     """One picture of a batch.
 
-    index: its place. name: as it was sent, made safe. stem: its own in this batch, without an extension.
-    read: its bytes; raises GatewayError, and belongs on the disk's thread.
+    index: position in the upload, from 0. name: the client's name as a safe relative path. stem: unique in
+    the batch, without extension. read: returns the bytes, raises GatewayError; call it on the disk thread.
     """
 
     index: int
@@ -30,10 +30,10 @@ class Entry:
     read: Read
 
 
-def entries_of(spooled: Spooled, limits: BatchLimits, closing: ExitStack) -> list[Entry]:
-    """The pictures of `spooled`, in order. closing: closes the archives they are read from.
+def list_entries(spooled: Spooled, limits: BatchLimits, closing: ExitStack) -> list[Entry]:
+    """List the pictures of `spooled` in order. closing: closes the archives in the end.
 
-    An archive that cannot be read is an entry that says so, unless it is all that was sent.
+    An unreadable archive becomes one entry that raises the error; if it is the only file, this raises it.
     Raises MissingPicture, TooLarge, MalformedRequest.
     """
     allowance = Allowance(limits.bytes)
@@ -43,16 +43,18 @@ def entries_of(spooled: Spooled, limits: BatchLimits, closing: ExitStack) -> lis
         if file.is_archive:
             archives += 1
             if archives > _MAX_ARCHIVES:
-                raise TooLarge(f"the batch has more than {_MAX_ARCHIVES} archives")
-            pictures = _unpacked(file, limits, allowance, closing, alone=len(spooled.files) == 1)
+                raise TooLarge(f"the batch has more archives than the limit of {_MAX_ARCHIVES}")
+            pictures = _list_archive(file, limits, allowance, closing, alone=len(spooled.files) == 1)
         else:
-            pictures = _plain(file, limits)
+            pictures = _list_file(file, limits)
         for picture in pictures:
             if len(found) >= limits.files:
-                raise TooLarge(f"the batch has more than the {limits.files:,} files that are allowed")
+                raise TooLarge(f"the batch has more files than the limit of {limits.files:,}")
             found.append(picture)
     if not found:
-        raise MissingPicture("send pictures: multipart with a file part for each, or a ZIP of them")
+        raise MissingPicture(
+            "the batch has no pictures; send multipart with one file part per picture, or a ZIP archive"
+        )
     names = [make_safe_name(name) for name, _ in found]
     return [
         Entry(index, name, stem, read)
@@ -62,12 +64,12 @@ def entries_of(spooled: Spooled, limits: BatchLimits, closing: ExitStack) -> lis
     ]
 
 
-def _plain(file: SpooledFile, limits: BatchLimits) -> Iterator[tuple[str, Read]]:
+def _list_file(file: SpooledFile, limits: BatchLimits) -> Iterator[tuple[str, Read]]:
     if not is_system_file(file.name):
         yield file.name, partial(_read_file, file, limits)
 
 
-def _unpacked(
+def _list_archive(
     file: SpooledFile, limits: BatchLimits, allowance: Allowance, closing: ExitStack, alone: bool
 ) -> Iterator[tuple[str, Read]]:
     try:
@@ -75,7 +77,7 @@ def _unpacked(
     except GatewayError as error:
         if alone:
             raise
-        yield file.name, partial(_fail, error)
+        yield file.name, partial(_raise, error)
         return
     closing.callback(archive.close)
     for member in archive.members():
@@ -84,22 +86,22 @@ def _unpacked(
 
 def _read_file(file: SpooledFile, limits: BatchLimits) -> bytes:
     if file.size > limits.file_bytes:
-        raise TooLarge(f"this file has more than the {limits.file_bytes:,} bytes that are allowed")
-    return _picture(file.path.read_bytes())
+        raise TooLarge(f"this file is larger than the limit of {limits.file_bytes:,} bytes")
+    return _require_bytes(file.path.read_bytes())
 
 
 def _read_member(read: Callable[..., bytes], *arguments: object) -> bytes:
-    data = _picture(read(*arguments))
+    data = _require_bytes(read(*arguments))
     if data.startswith(b"PK\x03\x04"):
-        raise UnsupportedPicture("an archive inside an archive is not opened; unpack it first")
+        raise UnsupportedPicture("archives inside archives are not supported; unpack this one first")
     return data
 
 
-def _picture(data: bytes) -> bytes:
+def _require_bytes(data: bytes) -> bytes:
     if not data:
         raise MissingPicture("this file is empty")
     return data
 
 
-def _fail(error: GatewayError) -> bytes:
+def _raise(error: GatewayError) -> bytes:
     raise error

@@ -1,4 +1,4 @@
-"""What becomes of each file, as the two forms of the answer: lines of JSON, and a ZIP."""
+"""The two formats of a batch response: NDJSON, one line per file, or a ZIP archive."""
 
 import base64
 import io
@@ -20,42 +20,42 @@ NDJSON = "application/x-ndjson"
 ZIP = "application/zip"
 
 REPORT_NAME = "report.ndjson"
-"""The file of a ZIP answer that tells what became of each file."""
+"""The member of a ZIP response that reports the result of each file."""
 
 _PIECE_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an entry: a picture, or a problem."""
+    """The result of one entry: a picture or a problem."""
 
     entry: Entry
     result: Result[EnhanceReport] | Problem
 
 
 class Answer(Protocol):
-    """One form of the answer. Its methods give the next bytes of it; they belong on the disk's thread."""
+    """A response format. Its methods return the next bytes of the body; call them on the disk thread."""
 
     media_type: str
 
     def add(self, outcome: Outcome) -> bytes:
-        """The bytes of one file."""
+        """Encode the result of one file."""
 
     def end(self, summary: BatchSummary) -> Iterator[bytes]:
-        """The last bytes."""
+        """Yield the last bytes."""
 
 
 class NdjsonAnswer:
-    """A line of JSON for each file, the picture in base64, and a last one with the summary."""
+    """One JSON line per file with the picture in base64, then one with the summary."""
 
     media_type = NDJSON
 
     def add(self, outcome: Outcome) -> bytes:
-        """The line of one file."""
+        """Encode the line of one file."""
         if isinstance(outcome.result, Problem):
-            return _line(_failure(outcome.entry, outcome.result))
+            return _encode_line(_describe_failure(outcome.entry, outcome.result))
         enhanced = outcome.result
-        return _line(
+        return _encode_line(
             BatchPicture(
                 index=outcome.entry.index,
                 name=outcome.entry.name,
@@ -66,35 +66,35 @@ class NdjsonAnswer:
         )
 
     def end(self, summary: BatchSummary) -> Iterator[bytes]:
-        """The line of the summary."""
-        yield _line(BatchEnd(summary=summary))
+        """Yield the line of the summary."""
+        yield _encode_line(BatchEnd(summary=summary))
 
 
 class ZipAnswer:
-    """A ZIP with the pictures under their names, and `report.ndjson` as its last file.
+    """A ZIP archive of the pictures with `report.ndjson` as its last member.
 
-    report: where on disk the lines wait until all pictures are out.
+    report: path of a temporary file that collects the lines until all pictures are written.
     """
 
     media_type = ZIP
 
     def __init__(self, report: Path) -> None:
         self._report = report
-        self._out = _Outlet()
-        # Pictures are compressed already.
+        self._out = _Sink()
+        # JPEG, PNG and WebP do not compress further.
         self._zip = zipfile.ZipFile(self._out, "w", zipfile.ZIP_STORED)
 
     def add(self, outcome: Outcome) -> bytes:
-        """The picture, or nothing where there is none."""
+        """Encode the picture; returns b"" if there is none."""
         entry = outcome.entry
         if isinstance(outcome.result, Problem):
-            self._tell(_line(_failure(entry, outcome.result)))
+            self._append_report(_encode_line(_describe_failure(entry, outcome.result)))
             return b""
         enhanced = outcome.result
         file = entry.stem + choose_suffix(entry.name, enhanced.output_format)
         self._zip.writestr(file, enhanced.image)
-        self._tell(
-            _line(
+        self._append_report(
+            _encode_line(
                 BatchFile(
                     index=entry.index,
                     name=entry.name,
@@ -104,27 +104,27 @@ class ZipAnswer:
                 )
             )
         )
-        return self._out.taken()
+        return self._out.take()
 
     def end(self, summary: BatchSummary) -> Iterator[bytes]:
-        """`report.ndjson` and the archive's directory."""
-        self._tell(_line(BatchEnd(summary=summary)))
-        # By itself zipfile dates what is streamed to 1980.
+        """Yield `report.ndjson` and the archive's directory."""
+        self._append_report(_encode_line(BatchEnd(summary=summary)))
+        # zipfile dates a streamed member 1980 by default.
         member = zipfile.ZipInfo(REPORT_NAME, time.localtime()[:6])
         with self._report.open("rb") as lines, self._zip.open(member, "w", force_zip64=True) as written:
             while piece := lines.read(_PIECE_BYTES):
                 written.write(piece)
-                yield self._out.taken()
+                yield self._out.take()
         self._zip.close()
-        yield self._out.taken()
+        yield self._out.take()
 
-    def _tell(self, line: bytes) -> None:
+    def _append_report(self, line: bytes) -> None:
         with self._report.open("ab") as lines:
             lines.write(line)
 
 
-class _Outlet(io.RawIOBase):
-    """A file that can only be written, from which each piece is taken once."""
+class _Sink(io.RawIOBase):
+    """A write-only file that collects bytes until `take` removes them."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -137,14 +137,14 @@ class _Outlet(io.RawIOBase):
         self._pieces.append(piece)
         return len(piece)
 
-    def taken(self) -> bytes:
+    def take(self) -> bytes:
         pieces, self._pieces = self._pieces, []
         return b"".join(pieces)
 
 
-def _failure(entry: Entry, problem: Problem) -> BatchFailure:
+def _describe_failure(entry: Entry, problem: Problem) -> BatchFailure:
     return BatchFailure(index=entry.index, name=entry.name, status=problem.status, problem=problem)
 
 
-def _line(told: BatchPicture | BatchFile | BatchFailure | BatchEnd) -> bytes:
-    return told.model_dump_json().encode() + b"\n"
+def _encode_line(line: BatchPicture | BatchFile | BatchFailure | BatchEnd) -> bytes:
+    return line.model_dump_json().encode() + b"\n"

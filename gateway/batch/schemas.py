@@ -1,4 +1,4 @@
-"""The lines that a batch answers with, and the entries of its archive's list."""
+"""Schemas of the lines in a batch response and in the `report.ndjson` of a ZIP response."""
 
 from typing import Literal
 
@@ -10,9 +10,9 @@ from gateway.schemas.schema import Schema
 
 
 class BatchPicture(Schema):
-    """A file of a batch that was enhanced."""
+    """An enhanced file of a batch."""
 
-    index: int = Field(description="Its place among the files that were sent, from 0.")
+    index: int = Field(description="Position of the file in the request, from 0.")
     name: str
     status: Literal[200] = 200
     image_base64: str
@@ -21,7 +21,7 @@ class BatchPicture(Schema):
 
 
 class BatchFile(Schema):
-    """The same in the `report.ndjson` of a ZIP. file: the picture's name in the archive."""
+    """An enhanced file in the `report.ndjson` of a ZIP response. file: the picture's name in the archive."""
 
     index: int
     name: str
@@ -32,23 +32,23 @@ class BatchFile(Schema):
 
 
 class BatchFailure(Schema):
-    """A file of a batch that could not be enhanced."""
+    """A file of a batch that failed."""
 
-    index: int = Field(description="Its place among the files that were sent, from 0.")
+    index: int = Field(description="Position of the file in the request, from 0.")
     name: str
     status: int
     problem: Problem
 
 
 class BatchSummary(Schema):
-    """What became of a batch."""
+    """Counts and duration of a batch."""
 
     done: int
     failed: int
-    ms: int = Field(description="Milliseconds since the upload was complete.")
+    ms: int = Field(description="Milliseconds from the complete upload to this line.")
 
 
 class BatchEnd(Schema):
-    """The last line of a batch; without it the answer was broken off."""
+    """The last line of a batch. If it is missing, the response is incomplete."""
 
     summary: BatchSummary

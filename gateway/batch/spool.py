@@ -1,264 +1,213 @@
-"""A body of any size, written to disk as it arrives."""
+"""Write the upload of a batch to disk as it arrives."""
 
 import errno
+import io
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from gateway.errors import MalformedRequest, NotReady, TooLarge
 from gpen_common.threads import Threads
 
-if TYPE_CHECKING:
-    from python_multipart.multipart import MultipartCallbacks
-
 logger = logging.getLogger(__name__)
 
-# Seconds in which a batch of some size is done and gone.
-_ROOM_AFTER_S = 30.0
-# A jump to another thread costs as much as writing some tens of kilobytes.
-_PIECE_BYTES = 1 << 20
-# Every parameter there is, twice over; none is longer than a name.
+# Sent as Retry-After when the disk is full: about the time a batch of some size takes.
+_FULL_DISK_RETRY_S = 30.0
+# One switch to another thread costs as much as writing some tens of kilobytes.
+_WRITE_BYTES = 1 << 20
+# Twice the number of parameters. No value is longer than a name.
 _MAX_FIELDS = 64
 _MAX_FIELD_BYTES = 16_384
-_DECLARED_ARCHIVES = ("application/zip", "application/x-zip-compressed")
+_ARCHIVE_TYPES = ("application/zip", "application/x-zip-compressed")
 # APPNOTE.TXT 6.3.10, sections 4.3.7 and 4.3.16: a local file header, or the end of an empty archive.
 _ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """files: in one batch. file_bytes: of one picture. bytes: of the body, and of what archives unpack to."""
+    """files: in one batch. file_bytes: of one picture. bytes: of the body, and of all unpacked archives."""
 
     files: int
     file_bytes: int
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class SpooledFile:
-    """A file as it was sent. name: as its sender wrote it. size: bytes, of which the disk may have fewer."""
+class SpooledFile(UploadFile):
+    """One file of the batch, written to `path` by the thread `disk`.
 
-    name: str
-    path: Path
+    name: as the client sent it. size: bytes received. The file on disk ends at the size limit; the rest is
+    counted and dropped.
+    """
+
     size: int
-    is_archive: bool
+
+    def __init__(self, name: str, path: Path, limits: BatchLimits, disk: Threads) -> None:
+        # UploadFile needs a file object; `write` below replaces every use of it.
+        super().__init__(io.BytesIO(), size=0, filename=name)
+        self.name, self.path = name, path
+        self._limits, self._disk = limits, disk
+        self._head = b""
+        self._pending = bytearray()
+        self._on_disk = False
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether the file begins like a ZIP archive."""
+        return self._head.startswith(_ZIP_SIGNATURES)
+
+    async def write(self, data: bytes) -> None:
+        """Append `data`. Raises OSError."""
+        self._head = (self._head + data[:4])[:4]
+        room = (self._limits.bytes if self.is_archive else self._limits.file_bytes) - self.size
+        self.size += len(data)
+        if room > 0:
+            self._pending += data[:room]
+        if len(self._pending) >= _WRITE_BYTES:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write to disk what is still in memory. Raises OSError."""
+        await self._disk.run(self._flush)
+
+    async def seek(self, offset: int) -> None:
+        """Complete the file: the parser rewinds each file once, when its part has ended."""
+        await self.flush()
+
+    def _flush(self) -> None:
+        # Opened for each write: nothing has to be closed when the upload fails.
+        with self.path.open("ab" if self._on_disk else "wb") as file:
+            self._on_disk = True
+            file.write(self._pending)
+        self._pending.clear()
 
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
-    """A body on disk. fields: parameters, as they came."""
+    """An upload on disk. fields: the parameters of the form, as strings."""
 
     files: list[SpooledFile] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
 
 
-class _Spool(Protocol):
-    def write(self, data: bytes) -> None: ...
-    def finished(self) -> Spooled: ...
-    def close(self) -> None: ...
-
-
 async def spool(
-    content_type: str, body: AsyncIterator[bytes], folder: Path, limits: BatchLimits, disk: Threads
+    content_type: str, body: AsyncGenerator[bytes, None], folder: Path, limits: BatchLimits, disk: Threads
 ) -> Spooled:
-    """`body`, of that content type, as files in `folder`; disk: the thread that writes them.
+    """Write `body` to files in `folder`. disk: one thread for all writes.
 
-    Raises MalformedRequest, TooLarge, NotReady where the disk is full.
+    Raises MalformedRequest, TooLarge, and NotReady when the disk is full.
     """
-    made = _spool_for(content_type, folder, limits)
-    pending = bytearray()
-    with _full_disk():
+    kind = content_type.partition(";")[0].strip().lower()
+    with _report_full_disk():
+        if kind == "multipart/form-data":
+            return await _spool_form(Headers({"content-type": content_type}), body, folder, limits, disk)
+        if kind in _ARCHIVE_TYPES:
+            return await _spool_archive(body, folder, limits, disk)
+    raise MalformedRequest(
+        "send multipart/form-data with one file part per picture, or a ZIP archive as application/zip"
+    )
+
+
+class _BatchFormParser(MultiPartParser):
+    """Starlette's parser, but file parts go to `folder` and the limits are the batch's."""
+
+    def __init__(
+        self,
+        headers: Headers,
+        body: AsyncGenerator[bytes, None],
+        folder: Path,
+        limits: BatchLimits,
+        disk: Threads,
+    ) -> None:
+        # Starlette counts the file parts that `on_part_end` drops, so the limit of files is checked here.
+        super().__init__(
+            headers, body, max_files=math.inf, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
+        )
+        self._folder, self._limits, self._disk = folder, limits, disk
+        self._count = 0
+        self._part_bytes = 0
+        self.complete = False
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        self._part_bytes = 0
+        part = self._current_part
+        if part.file is None:
+            return
+        # Starlette's own temporary file, replaced below.
+        self._files_to_close_on_error.pop().close()
+        if self._count >= self._limits.files:
+            raise TooLarge(f"the batch has more files than the limit of {self._limits.files:,}")
+        path = self._folder / str(self._count)
+        part.file = SpooledFile(part.file.filename or "", path, self._limits, self._disk)
+        self._count += 1
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self._part_bytes += end - start
+        part = self._current_part
+        if part.file is None and self._part_bytes > _MAX_FIELD_BYTES:
+            raise MalformedRequest(
+                f"the field {part.field_name!r} is longer than {_MAX_FIELD_BYTES:,} bytes; "
+                "if it is a picture, give its part a filename"
+            )
+        super().on_part_data(data, start, end)
+
+    def on_part_end(self) -> None:
+        file = self._current_part.file
+        if file is not None and not file.filename and not self._part_bytes:
+            # Browsers send an empty part without a filename for a file input with nothing selected.
+            self._count -= 1
+            return
+        super().on_part_end()
+
+    def on_end(self) -> None:
+        self.complete = True
+
+
+async def _spool_form(
+    headers: Headers, body: AsyncGenerator[bytes, None], folder: Path, limits: BatchLimits, disk: Threads
+) -> Spooled:
+    async with aclosing(body):
+        parser = _BatchFormParser(headers, body, folder, limits, disk)
         try:
-            async for piece in body:
-                pending += piece
-                if len(pending) >= _PIECE_BYTES:
-                    full, pending = bytes(pending), bytearray()
-                    await disk.run(made.write, full)
-            await disk.run(made.write, bytes(pending))
-            return await disk.run(made.finished)
-        finally:
-            made.close()
+            form = (await parser.parse()).multi_items()
+        except MultiPartException as error:
+            raise MalformedRequest(f"the multipart body is not valid: {error.message}") from error
+    if not parser.complete:
+        raise MalformedRequest("the multipart body ends before its final boundary; send it again")
+    return Spooled(
+        files=[value for _, value in form if isinstance(value, SpooledFile)],
+        fields={name: value for name, value in form if isinstance(value, str)},
+    )
+
+
+async def _spool_archive(
+    body: AsyncIterator[bytes], folder: Path, limits: BatchLimits, disk: Threads
+) -> Spooled:
+    file = SpooledFile("", folder / "0", limits, disk)
+    async for piece in body:
+        await file.write(piece)
+    await file.flush()
+    if not file.is_archive:
+        raise MalformedRequest("the body is declared as application/zip but is not a ZIP archive")
+    return Spooled([file])
 
 
 @contextmanager
-def _full_disk() -> Iterator[None]:
-    """Raises NotReady where what is written finds no room: other batches will leave theirs."""
+def _report_full_disk() -> Iterator[None]:
+    """Raise NotReady in place of an OSError for a full disk: other batches will free their space."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        logger.error("no room on the disk for a batch: %s", error)
+        logger.error("the disk is full; a batch was refused: %s", error)
         raise NotReady(
-            "the server has no room on its disk for this batch now; send fewer files, or try again later",
-            _ROOM_AFTER_S,
+            "the server has no room on its disk for this batch; send fewer files, or try again later",
+            _FULL_DISK_RETRY_S,
         ) from error
-
-
-def _spool_for(content_type: str, folder: Path, limits: BatchLimits) -> _Spool:
-    kind, options = parse_options_header(content_type)
-    match kind.decode("latin-1").lower():
-        case "multipart/form-data":
-            return _Multipart(options.get(b"boundary", b""), folder, limits)
-        case archive if archive in _DECLARED_ARCHIVES:
-            return _Bare(folder, limits)
-    raise MalformedRequest(
-        "send multipart/form-data with a file part for each picture, or a ZIP as application/zip"
-    )
-
-
-class _File:
-    """A file on its way to the disk; what exceeds its limit is counted and dropped."""
-
-    def __init__(self, name: str, path: Path, limits: BatchLimits) -> None:
-        self._name, self._path, self._limits = name, path, limits
-        self._head = b""
-        self._size = 0
-        self._file: BinaryIO = path.open("wb")
-
-    def write(self, data: bytes) -> None:
-        if len(self._head) < len(_ZIP_SIGNATURES[0]):
-            self._head += data[: len(_ZIP_SIGNATURES[0]) - len(self._head)]
-        room = (self._limits.bytes if self._is_archive else self._limits.file_bytes) - self._size
-        if room > 0:
-            self._file.write(data[:room])
-        self._size += len(data)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def finished(self) -> SpooledFile:
-        self.close()
-        return SpooledFile(self._name, self._path, self._size, self._is_archive)
-
-    @property
-    def _is_archive(self) -> bool:
-        return self._head.startswith(_ZIP_SIGNATURES)
-
-
-class _Bare:
-    """A body that is one archive."""
-
-    def __init__(self, folder: Path, limits: BatchLimits) -> None:
-        self._file = _File("", folder / "0", limits)
-
-    def write(self, data: bytes) -> None:
-        self._file.write(data)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def finished(self) -> Spooled:
-        file = self._file.finished()
-        if not file.is_archive:
-            raise MalformedRequest("the body is not the ZIP archive that its content type promises")
-        return Spooled([file])
-
-
-class _Multipart:
-    """A multipart body. Every part with a file name is a file, every other one a parameter."""
-
-    def __init__(self, boundary: bytes, folder: Path, limits: BatchLimits) -> None:
-        if not boundary:
-            raise MalformedRequest("the content type has no boundary")
-        self._folder, self._limits = folder, limits
-        self._spooled = Spooled()
-        self._ended = False
-        self._header_name, self._header_value, self._disposition = b"", b"", b""
-        self._file: _File | None = None
-        self._nameless = False
-        self._field_name, self._field = "", bytearray()
-        callbacks: MultipartCallbacks = {
-            "on_part_begin": self._part_begins,
-            "on_header_field": self._header_name_goes_on,
-            "on_header_value": self._header_value_goes_on,
-            "on_header_end": self._header_ends,
-            "on_headers_finished": self._headers_end,
-            "on_part_data": self._part_goes_on,
-            "on_part_end": self._part_ends,
-            "on_end": self._body_ends,
-        }
-        try:
-            self._parser = MultipartParser(boundary, callbacks)
-        except FormParserError as error:
-            raise MalformedRequest(f"the boundary cannot be used: {error}") from error
-
-    def write(self, data: bytes) -> None:
-        try:
-            self._parser.write(data)
-        except FormParserError as error:
-            raise MalformedRequest(f"the body is not multipart: {error}") from error
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def finished(self) -> Spooled:
-        if not self._ended:
-            raise MalformedRequest("the body ends before its last boundary")
-        return self._spooled
-
-    def _part_begins(self) -> None:
-        self._disposition = b""
-
-    def _header_name_goes_on(self, data: bytes, start: int, end: int) -> None:
-        self._header_name += data[start:end]
-
-    def _header_value_goes_on(self, data: bytes, start: int, end: int) -> None:
-        self._header_value += data[start:end]
-
-    def _header_ends(self) -> None:
-        if self._header_name.lower() == b"content-disposition":
-            self._disposition = self._header_value
-        self._header_name, self._header_value = b"", b""
-
-    def _headers_end(self) -> None:
-        _, options = parse_options_header(self._disposition)
-        if b"filename" in options:
-            if len(self._spooled.files) >= self._limits.files:
-                raise TooLarge(f"the batch has more than the {self._limits.files:,} files that are allowed")
-            name = _text(options[b"filename"])
-            self._nameless = not name
-            self._file = _File(name, self._folder / str(len(self._spooled.files)), self._limits)
-            return
-        if b"name" not in options:
-            raise MalformedRequest("a part has neither a name nor a filename")
-        if len(self._spooled.fields) >= _MAX_FIELDS:
-            raise MalformedRequest(f"the body has more than {_MAX_FIELDS} fields")
-        self._file = None
-        self._field_name, self._field = _text(options[b"name"]), bytearray()
-
-    def _part_goes_on(self, data: bytes, start: int, end: int) -> None:
-        if self._file is not None:
-            self._file.write(data[start:end])
-            return
-        self._field += data[start:end]
-        if len(self._field) > _MAX_FIELD_BYTES:
-            raise MalformedRequest(
-                f"the field {self._field_name!r} is too long; a picture's part needs a filename"
-            )
-
-    def _part_ends(self) -> None:
-        if self._file is None:
-            self._spooled.fields[self._field_name] = _text(bytes(self._field))
-            return
-        file = self._file.finished()
-        # Browsers send this for a file field that nothing was chosen for.
-        if file.size or not self._nameless:
-            self._spooled.files.append(file)
-
-    def _body_ends(self) -> None:
-        self._ended = True
-
-
-def _text(raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")

@@ -1,1 +1,1 @@
-"""The commands of the console: each reads its options, does its work, and says how it went."""
+"""The commands of the console command `gpen-gateway`."""

@@ -1,4 +1,4 @@
-"""`gpen-gateway models`: the checkpoints that this machine has, and could have."""
+"""`gpen-gateway models`: list, pull and verify checkpoints."""
 
 import sys
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import click
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from gateway.commands.misconfigured import refuse
+from gateway.commands.configuration import exit_with_invalid_settings
 from gpen_common.model_names import DEFAULT_RESTORER, ModelName
 
 if TYPE_CHECKING:
@@ -22,19 +22,19 @@ _NAMES = click.Choice(get_args(ModelName))
 
 @click.group()
 def models() -> None:
-    """GPEN's checkpoints: list, pull, verify. They are kept in GPEN_MODELS_DIR."""
+    """List, pull and verify GPEN's checkpoints in GPEN_MODELS_DIR."""
 
 
 @models.command("list")
 def list_models() -> None:
-    """Every published checkpoint and how it stands here.
+    """List every published checkpoint and its state.
 
-    missing: not here. partial: a download that broke off. present: here, not compared with anything yet.
-    verified, broken: size and sha256 are, or are not, the published or recorded ones.
+    missing: no file. partial: an incomplete download. present: a file that was not verified yet. verified,
+    broken: size and sha256 match, or do not match, the published or recorded ones.
     """
     from gateway.upstream.embed import LICENCE, list_model_files
 
-    store = _store(None)
+    store = _open_store(None)
     click.echo(f"folder: {store.folder}\n{LICENCE}\n")
     row = "{:<24}{:<10}{:>6}  {:<28}{:>10}  {}"
     click.echo(row.format("model", "task", "px", "file", "size", "state"))
@@ -53,24 +53,24 @@ def list_models() -> None:
     "--format", "kind", type=click.Choice(["pth", "onnx"]), default="pth", show_default=True,
     help="pth for the torch engine, onnx for ONNX Runtime.",
 )  # fmt: skip
-@click.option("--url", help="Base address in place of the published ones.  [GPEN_MODELS_MIRROR]")
+@click.option("--url", help="Base URL of a mirror.  [GPEN_MODELS_MIRROR]")
 def pull(
     names: tuple[ModelName, ...], everything: bool, kind: Literal["pth", "onnx"], url: str | None
 ) -> None:
-    """Fetch checkpoints; what broke off is taken up again. Without a name the default one."""
+    """Download checkpoints; default gpen-bfr-512. An incomplete download resumes."""
     from gateway.upstream.embed import LICENCE
     from gateway.upstream.embed import pull as pull_one
 
-    store = _store(url)
+    store = _open_store(url)
     click.echo(LICENCE)
     failed = False
     for name in get_args(ModelName) if everything else names or (DEFAULT_RESTORER,):
         try:
-            with _bar(name) as progress:
+            with _show_progress(name) as progress:
                 found = pull_one(store, name, kind, progress)
             click.echo(f"{name}: {found.path}")
         except Exception as error:
-            # Each model is fetched whatever became of the one before.
+            # A failure does not keep the other models from being downloaded.
             click.echo(f"{name}: {error}", err=True)
             failed = True
     sys.exit(failed)
@@ -79,55 +79,57 @@ def pull(
 @models.command()
 @click.argument("names", nargs=-1, type=_NAMES, metavar="[NAME]...")
 @click.option(
-    "--accept", is_flag=True, help="Trust files without a published checksum as they are now, if they work."
+    "--accept", is_flag=True, help="Record the checksums of files that have no published one, if they work."
 )
 def verify(names: tuple[ModelName, ...], accept: bool) -> None:
-    """Check checksums, load strictly and run each network on a fixed input; by default all that are here.
+    """Check checksums, load checkpoints strictly and run each network on a fixed input. Default: all files.
 
-    The numbers can be compared with those of other people: the same sha256 is the same file, and mean and std
-    of the output agree within 0.001 on any machine.
+    The numbers are comparable between machines: the same sha256 is the same file, and mean and std of the
+    output agree within 0.001.
     """
     from gateway.upstream.embed import verify as verify_one
 
-    store = _store(None)
+    store = _open_store(None)
     seen, failed = 0, False
     for name in names or get_args(ModelName):
         files = list(verify_one(store, name, accept=accept))
         seen += len(files)
         if names and not files:
-            click.echo(f"{name}: no file of it is in {store.folder}", err=True)
+            click.echo(
+                f"{name}: {store.folder} has no file of this model; see `gpen-gateway models pull`", err=True
+            )
             failed = True
         for file in files:
             click.echo(f"{name}: {file.file}\n  sha256  {file.sha256 or 'unknown'}")
             if file.check is not None:
-                told = file.check
+                check = file.check
                 click.echo(
-                    f"  output  mean {told.mean:+.4f}  std {told.std:.4f}  from {told.lowest:.3f} to "
-                    f"{told.highest:.3f}\n  pixels  sha256 {told.sha256}\n  time    {told.seconds:.1f} s"
+                    f"  output  mean {check.mean:+.4f}  std {check.std:.4f}  from {check.lowest:.3f} to "
+                    f"{check.highest:.3f}\n  pixels  sha256 {check.sha256}\n  time    {check.seconds:.1f} s"
                 )
             for fault in file.faults:
                 click.echo(f"  FAULT   {fault}", err=True)
             click.echo("  " + ("broken" if file.faults else "sound"))
             failed = failed or bool(file.faults)
     if not seen and not names:
-        click.echo(f"{store.folder} holds no checkpoint; see `gpen-gateway models pull`", err=True)
+        click.echo(f"{store.folder} has no checkpoints; see `gpen-gateway models pull`", err=True)
         failed = True
     sys.exit(failed)
 
 
-def _store(mirror: str | None) -> "WeightStore":
-    """The folder of weights. Ends the command where a setting is wrong."""
+def _open_store(mirror: str | None) -> "WeightStore":
+    """Open the folder of weights. Exits if a setting is invalid."""
     from gateway.upstream.embed import open_store
 
     try:
         return open_store(mirror)
     except ValidationError as error:
-        refuse(error)
+        exit_with_invalid_settings(error)
 
 
 @contextmanager
-def _bar(name: str) -> "Iterator[Progress]":
-    """A progress bar on a terminal's stderr, from the first bytes on."""
+def _show_progress(name: str) -> "Iterator[Progress]":
+    """Show a progress bar on a terminal's stderr from the first bytes on."""
     bars: list[tqdm] = []
 
     def progress(received: int, total: int | None) -> None:

@@ -1,4 +1,4 @@
-"""The main job on a real portrait, over HTTP, with pictures to look at."""
+"""`gpen-gateway demo`: enhance a portrait over HTTP and save pictures to compare."""
 
 import base64
 import io
@@ -25,38 +25,41 @@ _START_TIMEOUT_S = 60.0
 _REQUEST_TIMEOUT_S = 180.0
 _PANEL = 640
 _CAPTION = 40
-# Where the eyes are in the close-ups, px.
+# Position of the eyes in the close-ups, px.
 _PANEL_EYES = np.array([(220, 260), (420, 260)], np.float32)
 
-# What the demo asks for: enough of everything that linkage has something to do.
-_ASKED = {"strength": "80", "brightness": "20", "contrast": "20", "format": "png"}
+# Values that make linkage adjust parameters.
+_FIELDS = {"strength": "80", "brightness": "20", "contrast": "20", "format": "png"}
 
 
 def run_demo(folder: str, image: str | None) -> None:
-    """Serves a gateway on a free port, enhances `image` (a degraded portrait of ours without one) and saves
-    input, portrait, result and a comparison in `folder`. Ends the process with a message where that fails."""
+    """Serve a gateway on a free port, enhance `image` and save input, portrait, result and a comparison.
+
+    image: path of a photo; None for the built-in degraded portrait. folder: receives the pictures.
+    Raises click.ClickException.
+    """
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
-    data = Path(image).read_bytes() if image else degraded_astronaut()
-    with _gateway() as url, httpx.Client(base_url=url, timeout=_REQUEST_TIMEOUT_S) as client:
+    data = Path(image).read_bytes() if image else make_degraded_portrait()
+    with _run_gateway() as url, httpx.Client(base_url=url, timeout=_REQUEST_TIMEOUT_S) as client:
         ready = client.get("/readyz").json()
         portrait = _post(client, "/v1/preprocess", data, {"format": "png"})
-        enhanced = _post(client, "/v1/enhance", data, _ASKED)
+        enhanced = _post(client, "/v1/enhance", data, _FIELDS)
     pictures: dict[str, Image.Image] = {
         "input": Image.open(io.BytesIO(data)),
-        "portrait": _picture(portrait),
-        "result": _picture(enhanced),
+        "portrait": _decode_image(portrait),
+        "result": _decode_image(enhanced),
     }
     (out / f"input.{(pictures['input'].format or 'img').lower()}").write_bytes(data)
     pictures["portrait"].save(out / "portrait.png")
     pictures["result"].save(out / "result.png")
-    comparison(pictures, enhanced["report"]).save(out / "side-by-side.png")
-    _tell(out, ready, enhanced["report"])
+    draw_comparison(pictures, enhanced["report"]).save(out / "side-by-side.png")
+    _print_summary(out, ready, enhanced["report"])
 
 
-def degraded_astronaut() -> bytes:
-    """A JPEG of Eileen Collins (NASA, public domain; scikit-image's `data.astronaut`), made as bad as old
-    phone photos are: blurred, shrunk, noisy and compressed, always in the same way."""
+def make_degraded_portrait() -> bytes:
+    """Return a JPEG of Eileen Collins (NASA, public domain; scikit-image's `data.astronaut`), degraded like
+    an old phone photo: blurred, shrunk, noisy and compressed. It is the same each time."""
     from skimage import data
 
     sharp = data.astronaut()[:400]  # type: ignore[no-untyped-call]
@@ -67,10 +70,10 @@ def degraded_astronaut() -> bytes:
     return encode(dim, "jpeg", 60)
 
 
-def comparison(pictures: dict[str, Image.Image], report: dict[str, Any]) -> Image.Image:
-    """`pictures` (`input` and portraits) next to each other under their names, and below each its face.
+def draw_comparison(pictures: dict[str, Image.Image], report: dict[str, Any]) -> Image.Image:
+    """Draw `pictures` (`input` and portraits) side by side under their names, with close-ups of the face.
 
-    report: of `/v1/enhance`; its landmarks say where the face is.
+    report: of `/v1/enhance`; it has the landmarks.
     """
     sheet = Image.new(
         "RGB", (_PANEL * len(pictures), _CAPTION + _PANEL * (2 if report["face"] else 1)), "white"
@@ -90,11 +93,11 @@ def comparison(pictures: dict[str, Image.Image], report: dict[str, Any]) -> Imag
 
 
 @contextmanager
-def _gateway() -> Iterator[str]:
-    """The URL of a gateway process that ends with the block."""
-    port = _free_port()
+def _run_gateway() -> Iterator[str]:
+    """Run a gateway process during the block; yields its URL."""
+    port = _find_free_port()
     command = [sys.executable, "-m", "gateway", "serve", "--host", "127.0.0.1", "--port", str(port)]
-    # What was kept from before would have no stages to show.
+    # A cached result has no stages to show.
     environment = {"GATEWAY_LOG_LEVEL": "warning", "GATEWAY_CACHE": "off", **os.environ}
     with subprocess.Popen(command, env=environment) as process:  # noqa: S603 - our own command
         try:
@@ -105,7 +108,7 @@ def _gateway() -> Iterator[str]:
             process.terminate()
 
 
-def _free_port() -> int:
+def _find_free_port() -> int:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         port: int = server.getsockname()[1]
         return port
@@ -113,13 +116,13 @@ def _free_port() -> int:
 
 def _wait_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
-    detail = told = "it does not listen"
+    detail = shown = "it does not listen"
     while time.monotonic() < deadline and process.poll() is None:
-        if detail != told:
-            # A checkpoint that is being downloaded may take its time as long as it comes.
+        if detail != shown:
+            # Progress, for instance of a download, extends the deadline.
             deadline = time.monotonic() + _START_TIMEOUT_S
             click.echo(f"waiting       {detail}", err=True)
-            told = detail
+            shown = detail
         try:
             answer = httpx.get(f"{url}/readyz", timeout=5)
             if answer.is_success:
@@ -128,7 +131,7 @@ def _wait_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
         except httpx.TransportError:
             pass
         time.sleep(0.1)
-    raise click.ClickException(f"the gateway did not get ready: {detail}; its log above tells more")
+    raise click.ClickException(f"the gateway did not become ready: {detail}; see its log above")
 
 
 def _post(client: httpx.Client, path: str, data: bytes, fields: dict[str, str]) -> dict[str, Any]:
@@ -142,11 +145,11 @@ def _post(client: httpx.Client, path: str, data: bytes, fields: dict[str, str]) 
     return document
 
 
-def _picture(answer: dict[str, Any]) -> Image.Image:
+def _decode_image(answer: dict[str, Any]) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(answer["image_base64"])))
 
 
-def _tell(out: Path, ready: dict[str, Any], report: dict[str, Any]) -> None:
+def _print_summary(out: Path, ready: dict[str, Any], report: dict[str, Any]) -> None:
     click.echo(f"engine        {report['engine']} ({report['model']})")
     click.echo(f"face finder   {report['finder']}, {len(report['faces'])} face(s)")
     light = report["light"]

@@ -12,44 +12,49 @@ from gateway.service.keys import KeysUnusable, UnknownKey, make_key, read_keys, 
 
 _FILE = click.option(
     "--file", "path", type=click.Path(dir_okay=False, path_type=Path), envvar="GATEWAY_KEYS_FILE",
-    show_envvar=True, required=True, help="The keys file; `make` makes it.",
+    show_envvar=True, required=True, help="The keys file. `make` creates it.",
 )  # fmt: skip
 
 
-def _bytes(text: str) -> int:
-    """`20MB` or `20000000` as 20,000,000."""
+def _parse_bytes(text: str) -> int:
+    """Parse `20MB` or `20000000` as 20,000,000."""
     try:
         return int(TypeAdapter(ByteSize).validate_python(text))
     except ValidationError as error:
-        raise click.BadParameter(f"{text!r} is no size; write 20MB or 500kB") from error
+        raise click.BadParameter(f"{text!r} is not a size; write 20MB or 500kB") from error
 
 
 @click.group()
 def keys() -> None:
-    """API keys: make, list, revoke. A running gateway sees every change at its next request."""
+    """Make, list and revoke API keys. A running gateway applies changes with its next request."""
 
 
 @keys.command()
 @click.argument("name")
 @_FILE
-@click.option("--rate", metavar="60/minute", help="Requests in a time, in place of GATEWAY_RATE.")
+@click.option("--rate", metavar="60/minute", help="Rate limit of this key; overrides GATEWAY_RATE.")
 @click.option(
-    "--concurrency", type=click.IntRange(1), help="Requests at once, in place of GATEWAY_CONCURRENCY."
+    "--concurrency", type=click.IntRange(1), help="Simultaneous requests; overrides GATEWAY_CONCURRENCY."
 )
-@click.option("--max-body", type=_bytes, metavar="20MB", help="Size of a request, at most the gateway's own.")
+@click.option(
+    "--max-body",
+    type=_parse_bytes,
+    metavar="20MB",
+    help="Maximum size of a request, up to the gateway's own limit.",
+)
 def make(name: str, path: Path, rate: str | None, concurrency: int | None, max_body: int | None) -> None:
-    """Make a key for NAME and print it, this once: the file keeps only its hash."""
-    with _explained():
+    """Make a key for NAME and print it once. The file stores only its hash."""
+    with _exit_on_error():
         key = make_key(path, name, rate=rate, concurrency=concurrency, max_body_bytes=max_body)
-    click.echo(f"a key for {name}, shown only now; send it as `Authorization: Bearer KEY`:", err=True)
+    click.echo(f"the key for {name}, shown only once; send it as `Authorization: Bearer KEY`:", err=True)
     click.echo(key)
 
 
 @keys.command("list")
 @_FILE
 def list_keys(path: Path) -> None:
-    """Every key's record: its id, its limits, whether it is in force."""
-    with _explained():
+    """List all keys with their limits and revocation dates."""
+    with _exit_on_error():
         records = read_keys(path)
     row = "{:<14}{:<24}{:<12}{:<12}{:>12}{:>6}{:>14}"
     click.echo(row.format("id", "name", "created", "revoked", "rate", "once", "max body"))
@@ -64,15 +69,15 @@ def list_keys(path: Path) -> None:
 @click.argument("key_id", metavar="ID")
 @_FILE
 def revoke(key_id: str, path: Path) -> None:
-    """Take the key with ID out of force. Its record stays, and says since when."""
-    with _explained():
+    """Revoke the key with ID. Its record stays in the file."""
+    with _exit_on_error():
         record = revoke_key(path, key_id)
     click.echo(f"{record.id} ({record.name}) is revoked since {record.revoked:%Y-%m-%d %H:%M:%S} UTC")
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """Ends the command with a line that says what was wrong."""
+def _exit_on_error() -> Iterator[None]:
+    """Exit with a message if the block raises one of the errors of keys."""
     try:
         yield
     except ValidationError as error:

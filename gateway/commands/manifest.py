@@ -1,4 +1,4 @@
-"""What was made of what, kept beside the results, so that a second run does only what changed."""
+"""The manifest in the folder of results: records that let the next run process only what changed."""
 
 import asyncio
 import time
@@ -11,25 +11,25 @@ from pydantic import TypeAdapter, ValidationError
 from gateway.commands.files import FileState, write_file
 
 FILE_NAME = ".gpen-gateway.json"
-"""The manifest's name in the folder of results."""
+"""The file name of the manifest."""
 
 _VERSION = 1
 _SAVE_EVERY_S = 2.0
-# Saving takes no more than this share of the time.
+# Saving takes at most this share of the time.
 _SAVING_SHARE = 0.05
 
 
 class ManifestUnusable(Exception):
-    """The manifest cannot be read, or is none."""
+    """The manifest cannot be read or has another format."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One result. source: the input's absolute path.
+    """The record of one result.
 
-    input, output: the files when it was made; None where it is yet to be made, so that a crash between the
-    file and its record leaves no file that seems to be somebody else's. parameters: all that matter.
-    made_by: what decides about results beside them.
+    source: absolute path of the input. parameters: those that decide about the result. made_by: from
+    `remote.fetch_provenance`. input, output: states of the files when the result was written; None before
+    that, so that a file left by a crash counts as ours.
     """
 
     source: str
@@ -49,7 +49,7 @@ _FILE = TypeAdapter(_Written)
 
 
 class Manifest:
-    """The records of one folder, by the paths of the results in it."""
+    """The records of one folder. records: by path of the result below the folder."""
 
     def __init__(self, folder: Path, records: dict[str, Record] | None = None) -> None:
         self.records = records or {}
@@ -59,7 +59,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """The manifest in `folder`; an empty one where there is none. Raises ManifestUnusable."""
+        """Read the manifest in `folder`; an empty one if there is no file. Raises ManifestUnusable."""
         path = folder / FILE_NAME
         try:
             written = _FILE.validate_json(path.read_bytes())
@@ -67,20 +67,20 @@ class Manifest:
             return cls(folder)
         except (OSError, ValidationError) as error:
             raise ManifestUnusable(
-                f"{path} cannot be read; delete it, or use --force to make everything again"
+                f"{path} cannot be read; delete it, or use --force to process everything again"
             ) from error
         if written.version != _VERSION:
             raise ManifestUnusable(
-                f"{path} is of another gpen-gateway; delete it, or use --force to make everything again"
+                f"{path} has another version; delete it, or use --force to process everything again"
             )
         return cls(folder, written.results)
 
     def save(self) -> None:
-        """Writes the manifest. Raises OSError."""
+        """Write the manifest. Raises OSError."""
         self._write(dict(self.records))
 
-    async def save_now_and_then(self) -> None:
-        """Writes the manifest if that is due: often, but not so often that it slows the work."""
+    async def save_periodically(self) -> None:
+        """Write the manifest if the last write is 2 s ago and writing takes at most 5 % of the time."""
         if self._saving.locked() or time.monotonic() < self._save_at:
             return
         async with self._saving:

@@ -1,4 +1,4 @@
-"""What a run has to do, and why."""
+"""Select the pictures that a run has to process, and why."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from gateway.commands.inputs import Job
 from gateway.commands.manifest import Manifest, Record
 
 Reason = Literal["new", "forced", "parameters", "gateway", "input", "output", "unfinished"]
-"""Why a result is made: it is new, asked for again, or one of these changed since it was made."""
+"""Why a result is due: it is new, forced or unfinished, or this changed since it was written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A result that is to be made. record: as far as it is known before."""
+    """A result to produce. record: without the states of the files."""
 
     job: Job
     reason: Reason
@@ -23,7 +23,8 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """due: to be made. unchanged: how many are as they would be. in_the_way: outputs that are not ours."""
+    """due: results to produce. unchanged: count of up-to-date results. in_the_way: jobs whose output exists
+    but is not in the manifest."""
 
     due: list[Due]
     unchanged: int
@@ -38,9 +39,9 @@ def select(
     made_by: dict[str, str],
     force: bool,
 ) -> Selection:
-    """Which of `jobs` are due.
+    """Select the due ones of `jobs`.
 
-    parameters: all that decide about the job's result. made_by: what else does.
+    parameters: returns the parameters that decide about a job's result. made_by: the gateway's provenance.
     """
     due, in_the_way, unchanged = [], [], 0
     for job in jobs:
@@ -48,14 +49,14 @@ def select(
         known = manifest.records.get(job.output.as_posix())
         if known is None and not force and (out / job.output).exists():
             in_the_way.append(job)
-        elif reason := _reason(job, out, known, now, force):
+        elif reason := _find_reason(job, out, known, now, force):
             due.append(Due(job, reason, now))
         else:
             unchanged += 1
     return Selection(due, unchanged, in_the_way)
 
 
-def _reason(job: Job, out: Path, known: Record | None, now: Record, force: bool) -> Reason | None:
+def _find_reason(job: Job, out: Path, known: Record | None, now: Record, force: bool) -> Reason | None:
     if force:
         return "forced"
     if known is None:
@@ -66,6 +67,6 @@ def _reason(job: Job, out: Path, known: Record | None, now: Record, force: bool)
         return "parameters"
     if known.made_by != now.made_by:
         return "gateway"
-    if not known.input.still_holds(job.source):
+    if not known.input.matches(job.source):
         return "input"
-    return None if known.output.still_holds(out / job.output) else "output"
+    return None if known.output.matches(out / job.output) else "output"

@@ -1,10 +1,8 @@
-"""Making results: a few at a time, each written at once and recorded."""
+"""Process due pictures, a few at a time; write and record each result at once."""
 
 import asyncio
 import base64
 import json
-import random
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,16 +13,13 @@ import httpx
 from gateway.commands.files import read_file, write_file
 from gateway.commands.manifest import Manifest
 from gateway.commands.select import Due
-from gateway.remote import GatewayGone, check_refusal, problem_text
+from gateway.remote import PatientClient, problem_document, problem_text
 from gpen_common.tasks import run_all
-
-_LATER = (429, 503)
-_LONGEST_WAIT_S = 10.0
 
 
 @dataclass(slots=True)
 class Tally:
-    """How a run went. failed: sources and why. faceless: results in which no face was found."""
+    """Counts of a run. failed: sources and reasons. faceless: results without a face."""
 
     done: int = 0
     faceless: int = 0
@@ -33,53 +28,48 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where pictures go. fields: parameters, as their sender wrote them."""
+    """The route that processes the pictures. fields: parameters as strings."""
 
     path: str
     fields: dict[str, str]
 
 
 class Worker:
-    """Sends pictures to a gateway and writes what comes back.
+    """Sends pictures to a gateway and writes the results to the folder `out`.
 
-    patience_s: how long a gateway may answer nothing but `later`, or nothing, to all that are sent.
-    report: lines of JSON go there, one for each picture. progressed: called after each picture, with why it
-    failed or None.
+    report: receives one JSON line per picture. on_progress: called after each picture, with the reason of a
+    failure or None.
     """
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        client: PatientClient,
         route: Route,
         out: Path,
         manifest: Manifest,
         tally: Tally,
         *,
-        patience_s: float,
         report: TextIO | None,
-        progressed: Callable[[Due, str | None], None],
+        on_progress: Callable[[Due, str | None], None],
     ) -> None:
         self._client = client
         self._route = route
         self._out = out
         self._manifest = manifest
         self._tally = tally
-        self._patience_s = patience_s
         self._report = report
-        self._progressed = progressed
-        self._answered_at = time.monotonic()
+        self._on_progress = on_progress
 
     async def run(self, due: Iterable[Due], concurrency: int) -> None:
-        """Makes all of `due`, `concurrency` at a time. Raises GatewayGone, Refused.
+        """Process all of `due`, `concurrency` at a time. Raises GatewayGone, Refused.
 
-        The manifest is written however this ends.
+        The manifest is saved even if the run fails.
         """
         left = list(due)
         for one in left:
-            # Ours from now on: what a crash leaves there is no file of somebody else's.
+            # Recorded first, so that the next run recognises files left by a crash.
             key = one.job.output.as_posix()
             self._manifest.records.setdefault(key, one.record)
-        self._answered_at = time.monotonic()
         try:
             await asyncio.to_thread(self._manifest.save)
             queue = iter(left)
@@ -89,100 +79,64 @@ class Worker:
 
     async def _work(self, queue: Iterator[Due]) -> None:
         for due in queue:
-            failure = await self._make(due)
+            failure = await self._process(due)
             if failure is None:
                 self._tally.done += 1
             else:
                 self._tally.failed.append((due.job.source, failure))
-            self._progressed(due, failure)
-            await self._manifest.save_now_and_then()
+            self._on_progress(due, failure)
+            await self._manifest.save_periodically()
 
-    async def _make(self, due: Due) -> str | None:
-        """Makes one result; why that failed, or None."""
+    async def _process(self, due: Due) -> str | None:
+        """Process one picture. Returns the reason of a failure, or None."""
+        output = self._out / due.job.output
         try:
             data, before = await asyncio.to_thread(read_file, due.job.source)
         except OSError as error:
-            return self._failed(due, f"it cannot be read: {error.strerror or error}")
-        answer = await self._sent(data, due)
+            return self._fail(due, f"it cannot be read: {error.strerror or error}")
+        answer = await self._client.post(
+            self._route.path,
+            params={**self._route.fields, "format": due.job.output_format},
+            content=data,
+            headers={
+                "Content-Type": "application/octet-stream",
+                "Accept": "application/json" if self._report else "image/*",
+            },
+        )
         if not answer.is_success:
-            return self._failed(due, problem_text(answer), answer)
-        image, report = await asyncio.to_thread(_opened, answer)
+            return self._fail(due, problem_text(answer), answer)
+        image, report = await asyncio.to_thread(_parse_result, answer)
         try:
-            after = await asyncio.to_thread(write_file, self._out / due.job.output, image)
+            after = await asyncio.to_thread(write_file, output, image)
         except OSError as error:
-            return self._failed(
-                due, f"{self._out / due.job.output} cannot be written: {error.strerror or error}"
-            )
+            return self._fail(due, f"{output} cannot be written: {error.strerror or error}")
         record = replace(due.record, input=before, output=after)
         self._manifest.records[due.job.output.as_posix()] = record
         self._tally.faceless += answer.headers.get("X-Faces") == "0"
-        self._tell(due, {"status": answer.status_code, "report": report})
+        self._append_report(due, {"status": answer.status_code, "report": report})
         return None
 
-    async def _sent(self, data: bytes, due: Due) -> httpx.Response:
-        """The answer to one picture, waited for while the gateway is busy or away."""
-        attempt = 0
-        while True:
-            try:
-                answer = await self._client.post(
-                    self._route.path,
-                    params={**self._route.fields, "format": due.job.output_format},
-                    content=data,
-                    headers={
-                        "Content-Type": "application/octet-stream",
-                        "Accept": "application/json" if self._report else "image/*",
-                    },
-                )
-            except httpx.TransportError as error:
-                wait_s = min(2.0**attempt, _LONGEST_WAIT_S)
-                why = f"no connection to {self._client.base_url}: {error or type(error).__name__}"
-            else:
-                check_refusal(answer)
-                if answer.status_code not in _LATER:
-                    self._answered_at = time.monotonic()
-                    return answer
-                wait_s, why = _retry_after_s(answer), problem_text(answer)
-            # Those that were told the same must not all come back at once.
-            wait_s *= random.uniform(1.0, 1.25)  # noqa: S311 - no secret
-            if time.monotonic() + wait_s - self._answered_at > self._patience_s:
-                raise GatewayGone(why)
-            await asyncio.sleep(wait_s)
-            attempt += 1
+    def _fail(self, due: Due, reason: str, answer: httpx.Response | None = None) -> str:
+        problem = {"detail": reason} if answer is None else problem_document(answer)
+        self._append_report(due, {"status": answer.status_code if answer else None, "problem": problem})
+        return reason
 
-    def _failed(self, due: Due, why: str, answer: httpx.Response | None = None) -> str:
-        problem = {"detail": why} if answer is None else _document(answer, why)
-        self._tell(due, {"status": answer.status_code if answer else None, "problem": problem})
-        return why
-
-    def _tell(self, due: Due, told: dict[str, Any]) -> None:
+    def _append_report(self, due: Due, outcome: dict[str, Any]) -> None:
         if self._report is None:
             return
-        about = {
+        line = {
             "input": str(due.job.source),
             "output": str(self._out / due.job.output),
             "reason": due.reason,
+            **outcome,
         }
-        self._report.write(json.dumps({**about, **told}, ensure_ascii=False) + "\n")
+        self._report.write(json.dumps(line, ensure_ascii=False) + "\n")
         self._report.flush()
 
 
-def _opened(answer: httpx.Response) -> tuple[bytes, dict[str, Any] | None]:
-    """The picture, and the report where the answer has one."""
+def _parse_result(answer: httpx.Response) -> tuple[bytes, dict[str, Any] | None]:
+    """Return the picture, and the report if the response has one."""
     if answer.headers["content-type"] != "application/json":
         return answer.content, None
     document = answer.json()
     return base64.b64decode(document["image_base64"]), document["report"]
-
-
-def _retry_after_s(answer: httpx.Response) -> float:
-    try:
-        return max(0.1, float(answer.headers["Retry-After"]))
-    except (KeyError, ValueError):
-        return 1.0
-
-
-def _document(answer: httpx.Response, why: str) -> Any:  # noqa: ANN401
-    try:
-        return answer.json()
-    except ValueError:
-        return {"detail": why}

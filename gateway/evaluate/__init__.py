@@ -1,1 +1,1 @@
-"""The experiment: photos as they come to GPEN against photos that were standardised first."""
+"""The experiment: photos restored as they are, compared with photos that were standardised first."""

@@ -1,4 +1,4 @@
-"""Plots as SVG, drawn by hand: strips of ticks, one for each photo, with the middle half boxed."""
+"""SVG strip plots: one tick per photo, a box over the middle half of the values."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,18 +12,17 @@ _TICKS = 6
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """One row of a plot. marked: drawn in the accent colour."""
+    """One row of a plot. marked: draw it in the accent colour."""
 
     label: str
     values: Sequence[float]
     marked: bool = False
 
 
-def strips(title: str, rows: Sequence[Strip]) -> str:
-    """An <svg> of `rows` over one axis. Every value is a tick; the box spans the quartiles, its line is the
-    median."""
+def draw_strips(title: str, rows: Sequence[Strip]) -> str:
+    """Return an <svg> of `rows` over one axis: a tick per value, a box over the quartiles, a median line."""
     values = np.concatenate([np.asarray(row.values, float) for row in rows])
-    low, high = _range(values)
+    low, high = _axis_range(values)
     height = _TOP + _ROW * len(rows) + _BOTTOM
 
     def x(value: float) -> float:
@@ -38,11 +37,11 @@ def strips(title: str, rows: Sequence[Strip]) -> str:
         parts.append(f'<line class="grid" x1="{x(mark):.1f}" x2="{x(mark):.1f}" y1="{_TOP}" y2="{axis}"/>')
         parts.append(f'<text class="axis" x="{x(mark):.1f}" y="{axis + 17}">{mark:.4g}</text>')
     for number, row in enumerate(rows):
-        parts.append(_strip(row, _TOP + _ROW * number + _ROW / 2, x))
+        parts.append(_draw_strip(row, _TOP + _ROW * number + _ROW / 2, x))
     return "".join([*parts, "</svg>"])
 
 
-def _strip(row: Strip, middle: float, x: Callable[[float], float]) -> str:
+def _draw_strip(row: Strip, middle: float, x: Callable[[float], float]) -> str:
     kind = "strip marked" if row.marked else "strip"
     parts = [
         f'<g class="{kind}">',
@@ -64,7 +63,7 @@ def _strip(row: Strip, middle: float, x: Callable[[float], float]) -> str:
     return "".join([*parts, "</g>"])
 
 
-def _range(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[float, float]:
+def _axis_range(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[float, float]:
     if not len(values):
         return 0.0, 1.0
     low, high = float(values.min()), float(values.max())

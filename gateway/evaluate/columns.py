@@ -1,12 +1,12 @@
-"""What is compared."""
+"""The columns of the experiment: the ways of processing that it compares."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A way to treat a photo. params: of `/v1/enhance`; `standardise`: the part of them that
-    `/v1/preprocess` takes, None where nothing is standardised."""
+    """A way of processing a photo. params: for `/v1/enhance`. standardise: those for `/v1/preprocess`; None
+    if the column does not standardise."""
 
     name: str
     title: str
@@ -15,7 +15,7 @@ class Column:
     standardise: dict[str, str] | None = None
 
 
-# Every face but the best one would be measured by chance only.
+# Only the best face is measured.
 _BEST = {"faces": "best"}
 _RECIPE = {"clahe": "always", "exposure": "off", "framing": "article"}
 _FACE = {"framing": "face"}
@@ -23,8 +23,8 @@ _FACE = {"framing": "face"}
 RAW = Column(
     "raw",
     "A: raw",
-    "The photo as it is, at its own size, straight to GPEN: found, aligned, restored and put back; nothing "
-    "is standardised and no parameter is linked.",
+    "The photo goes to GPEN as it is, at its own size. The face is found, aligned, restored and pasted "
+    "back. Nothing is standardised and no parameter is linked.",
     {"output": "photo", "clahe": "off", "exposure": "off", "linkage": "false", "yaw": "off", **_BEST},
 )
 RECIPE = Column(
@@ -35,26 +35,26 @@ RECIPE = Column(
     {**_RECIPE, **_BEST},
     _RECIPE,
 )
-OURS = Column("ours", "B: standardised", "Standardised by the defaults of this gateway.", _BEST, {})
+OURS = Column("ours", "B: standardised", "Standardised with the gateway's default parameters.", _BEST, {})
 FACE = Column(
     "face",
     "B, framing=face",
-    "The same with roll removed and the eyes at fixed places.",
+    "As B, with the head upright and the eyes at fixed positions.",
     {**_FACE, **_BEST},
     _FACE,
 )
 PHOTO = Column(
     "photo",
     "B, output=photo",
-    "The whole photo: standardised for GPEN only, its light taken back out of the result.",
+    "The whole photo: standardised for GPEN only; the result has the photo's own light.",
     {"output": "photo", **_BEST},
 )
 
 COLUMNS = (RAW, RECIPE, OURS, FACE)
-"""What every photo goes through."""
+"""The columns of every photo."""
 
 STANDARDISED = tuple(column for column in COLUMNS if column.standardise is not None)
-"""Those with a standardised portrait."""
+"""The columns that standardise."""
 
 SHARP_COLUMNS = (RAW, RECIPE, OURS, FACE, PHOTO)
-"""What every degraded photo goes through."""
+"""The columns of every degraded photo."""

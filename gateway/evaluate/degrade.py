@@ -1,10 +1,10 @@
-"""Sharp photos made as bad as those that people want restored, always in the same way for the same seed.
+"""Degrade sharp photos like the photos that need restoration; the same seed gives the same result.
 
-blur -> downscale -> noise -> JPEG -> upscale, with the ranges that blind face restorers are trained on: those
-of GFPGAN's published training configuration, train_gfpgan_v1.yml (Wang et al. 2021, "Towards Real-World Blind
-Face Restoration with Generative Facial Prior", section 4.1). GPEN's paper degrades in the same order (Yang et
-al. 2021, "GAN Prior Embedded Network for Blind Face Restoration in the Wild"). The ranges are meant for crops
-of 512 px, which have 107 px between the eyes.
+blur -> downscale -> noise -> JPEG -> upscale, with the ranges of GFPGAN's published training configuration,
+train_gfpgan_v1.yml (Wang et al. 2021, "Towards Real-World Blind Face Restoration with Generative Facial
+Prior", section 4.1). GPEN's paper degrades in the same order (Yang et al. 2021, "GAN Prior Embedded Network
+for Blind Face Restoration in the Wild"). The ranges apply to crops of 512 px, which have 107 px between the
+eyes.
 """
 
 from dataclasses import dataclass
@@ -19,26 +19,26 @@ from gateway.imaging.photo import PixelLimits, decode
 from gpen_common.types import Pixels
 
 KERNEL = 41
-"""Side of the blur's kernel, px."""
+"""Side of the blur kernel, px."""
 
 SIGMA = (0.1, 10.0)
-"""Gaussian blur, px; half of all blurs are anisotropic, with two of these and any direction."""
+"""Standard deviation of the Gaussian blur, px. Half of all blurs are anisotropic, in any direction."""
 
 DOWNSCALE = (0.8, 8.0)
-"""By how much the photo is made smaller; under 1 larger."""
+"""Factor of the downscale; below 1 it enlarges."""
 
 NOISE = (0.0, 20.0)
-"""Standard deviation of Gaussian noise in each channel, of 255."""
+"""Standard deviation of the Gaussian noise in each channel, of 255."""
 
 JPEG = (60, 100)
-"""Quality."""
+"""JPEG quality."""
 
 _ANISOTROPIC = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """What is done to one photo. sigma: along and across `angle`, px; angle in radians."""
+    """The degradation of one photo. sigma: along and across `angle`, px. angle: radians."""
 
     sigma: tuple[float, float]
     angle: float
@@ -49,9 +49,8 @@ class Degradation:
 
 
 def draw(seed: int, name: str) -> Degradation:
-    """The degradation of the photo `name`: the same for the same `seed`, whichever photos are beside it."""
-    own = crc32(name.encode())
-    rng = np.random.default_rng([seed, own])
+    """Draw the degradation of the photo `name`. It depends on `seed` and `name` only."""
+    rng = np.random.default_rng([seed, crc32(name.encode())])
     first, second = (float(rng.uniform(*SIGMA)) for _ in range(2))
     anisotropic = bool(rng.random() < _ANISOTROPIC)
     return Degradation(
@@ -65,7 +64,7 @@ def draw(seed: int, name: str) -> Degradation:
 
 
 def degrade(sharp: Pixels, how: Degradation) -> Pixels:
-    """`sharp` (H, W, 3) uint8 RGB degraded, of the same size."""
+    """Return `sharp` (H, W, 3) uint8 RGB degraded, at the same size."""
     height, width = sharp.shape[:2]
     soft = cv2.filter2D(sharp.astype(np.float32), -1, _kernel(how), borderType=cv2.BORDER_REFLECT_101)
     small_size = max(1, round(width / how.downscale)), max(1, round(height / how.downscale))
@@ -78,7 +77,7 @@ def degrade(sharp: Pixels, how: Degradation) -> Pixels:
 
 
 def _kernel(how: Degradation) -> NDArray[np.float64]:
-    """A Gaussian of two widths, turned: (KERNEL, KERNEL), its sum 1."""
+    """Return a rotated anisotropic Gaussian, (KERNEL, KERNEL), with sum 1."""
     y, x = np.mgrid[:KERNEL, :KERNEL] - KERNEL // 2
     along = np.cos(how.angle) * x + np.sin(how.angle) * y
     across = np.cos(how.angle) * y - np.sin(how.angle) * x

@@ -1,4 +1,4 @@
-"""The experiment on one photo: every column, measured."""
+"""Run the experiment on one photo: process it in every column and measure the results."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -6,30 +6,32 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from gateway.evaluate.asking import LIMITS, Answer, Gateway, Unusable
 from gateway.evaluate.columns import COLUMNS, SHARP_COLUMNS, STANDARDISED
 from gateway.evaluate.degrade import Degradation, degrade, draw
 from gateway.evaluate.fidelity import Fidelity, Perceptual, compare, crop, crop_matrix
 from gateway.evaluate.measure import Place, Tone, measure_place, measure_tone
+from gateway.evaluate.picture_client import LIMITS, PictureClient, ProcessedPicture, UnusablePicture
 from gateway.imaging.encoder import encode
 from gateway.imaging.photo import decode
 from gateway.schemas.reports import QualityReport
 from gpen_common.geometry import resize_matrix, transform
 from gpen_common.types import Pixels, Points
 
-# What a column is before it is standardised: framed alike, its light left alone.
+# Framing without light correction: the baseline of a standardised column.
 _UNLIT = {"clahe": "off", "exposure": "off"}
-# A face seen again further off, in distances between the eyes, is another one.
+# A face that is found again at a larger distance, in eye distances, counts as another face.
 _SAME_FACE = 0.5
-# GPEN's template has 107 px between the eyes; with fewer than the second a photo is no truth at its scale.
+# Eye distance of GPEN's template, and the smallest one of a sharp photo that serves as ground truth, px.
 _TRUTH_EYES, _LEAST_TRUTH_EYES = 107.4, 80.0
 
 
 @dataclass(frozen=True, slots=True)
 class Treated:
-    """A portrait as it was standardised. place: by the transform that made it. seen: where the finder sees
-    the face in the portrait; None where it does not. tone: of the portrait. untouched: before its light was
-    corrected."""
+    """A standardised portrait.
+
+    place: of the face by the portrait's transform. seen: of the face as the finder sees it in the portrait;
+    None if it finds none. tone: light of the portrait. untouched: light before the correction.
+    """
 
     place: Place
     seen: Place | None
@@ -39,11 +41,11 @@ class Treated:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PhotoOutcome:
-    """A photo of which nothing better is known.
+    """The measurements of a photo without ground truth.
 
-    input, tone: place and light of its face, the light at the portrait's scale. treated: by column. enhanced:
-    the light of the enhanced face, by column. warnings: of the default column. pictures: as they were made,
-    RGB, small, for the report.
+    input, tone: place and light of its face, the light at the portrait's scale. treated: portraits by column.
+    enhanced: light of the enhanced face by column. warnings: of the default column. pictures: thumbnails for
+    the report, RGB.
     """
 
     name: str
@@ -59,14 +61,17 @@ class PhotoOutcome:
 
     @property
     def has_face(self) -> bool:
-        """Whether the gateway's finder saw one."""
+        """Whether the gateway found a face."""
         return self.input is not None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SharpOutcome:
-    """A sharp photo, degraded and restored. fidelity: by column, `degraded` among them. missing: columns with
-    no fidelity, and why. pictures: the compared parts, RGB."""
+    """A sharp photo, degraded and restored.
+
+    fidelity: by column, including `degraded`. missing: columns without fidelity, with the reason.
+    pictures: the compared crops, RGB.
+    """
 
     name: str
     how: Degradation
@@ -75,16 +80,16 @@ class SharpOutcome:
     pictures: dict[str, Pixels]
 
 
-async def photo_outcome(gateway: Gateway, name: str, data: bytes, side: int) -> PhotoOutcome:
-    """What every column makes of the photo `data`. side: of the pictures that are kept, px.
+async def process_photo(client: PictureClient, name: str, data: bytes, side: int) -> PhotoOutcome:
+    """Process the photo `data` in every column. side: longer side of the thumbnails, px.
 
-    Raises Unusable, GatewayGone, Refused.
+    Raises UnusablePicture, GatewayGone, Refused.
     """
     framed = {
-        framing: await gateway.preprocess(data, {**_UNLIT, "framing": framing})
+        framing: await client.preprocess(data, {**_UNLIT, "framing": framing})
         for framing in ("article", "face")
     }
-    photo = await asyncio.to_thread(_opened, data)
+    photo = await asyncio.to_thread(_decode, data)
     height, width = photo.shape[:2]
     plain = framed["article"]
     quality = plain.report.quality
@@ -93,14 +98,14 @@ async def photo_outcome(gateway: Gateway, name: str, data: bytes, side: int) -> 
     pictures = {"input": await asyncio.to_thread(_thumbnail, photo, side)}
     treated: dict[str, Treated] = {}
     for column in STANDARDISED:
-        portrait = await gateway.preprocess(data, column.standardise or {})
+        portrait = await client.preprocess(data, column.standardise or {})
         untouched = framed[(column.standardise or {}).get("framing", "article")]
-        treated[column.name] = await _treated(gateway, portrait, untouched)
+        treated[column.name] = await _measure_portrait(client, portrait, untouched)
         pictures[f"{column.name} portrait"] = await asyncio.to_thread(_thumbnail, portrait.pixels, side)
     enhanced: dict[str, Tone] = {}
     warnings: tuple[str, ...] = ()
     for column in COLUMNS:
-        answer = await gateway.enhance(data, column.params)
+        answer = await client.enhance(data, column.params)
         enhanced[column.name] = await asyncio.to_thread(
             measure_tone, answer.pixels, transform(answer.matrix, plain.face)
         )
@@ -121,30 +126,30 @@ async def photo_outcome(gateway: Gateway, name: str, data: bytes, side: int) -> 
     )
 
 
-async def sharp_outcome(
-    gateway: Gateway, name: str, data: bytes, seed: int, perceptual: Perceptual | None
+async def process_sharp_photo(
+    client: PictureClient, name: str, data: bytes, seed: int, perceptual: Perceptual | None
 ) -> SharpOutcome:
-    """What every column makes of the sharp photo `data`, degraded by the draw of `seed` and `name`.
+    """Degrade the sharp photo `data` as drawn from `seed` and `name`, and restore it in every column.
 
-    Raises Unusable, GatewayGone, Refused.
+    Raises UnusablePicture, GatewayGone, Refused.
     """
-    found = await gateway.preprocess(data, _UNLIT)
+    found = await client.preprocess(data, _UNLIT)
     if found.face is None:
-        raise Unusable("no face: a truth needs one")
-    truth, landmarks5 = await asyncio.to_thread(_truth, data, found.face)
+        raise UnusablePicture("no face was found; ground truth needs one")
+    truth, landmarks5 = await asyncio.to_thread(_scale_truth, data, found.face)
     how = draw(seed, name)
     degraded = await asyncio.to_thread(degrade, truth, how)
     picture = await asyncio.to_thread(encode, degraded, "png", 100)
     to_crop = crop_matrix(landmarks5)
-    true_part = crop(truth, np.eye(2, 3), to_crop)
-    if true_part is None:
-        raise Unusable("the face is cut off by the photo's edge")
-    pictures = {"truth": true_part}
+    truth_crop = crop(truth, np.eye(2, 3), to_crop)
+    if truth_crop is None:
+        raise UnusablePicture("the edge of the photo cuts off the face")
+    pictures = {"truth": truth_crop}
     fidelity: dict[str, Fidelity] = {}
     missing: dict[str, str] = {}
     results = {"degraded": (degraded, np.eye(2, 3), True)}
     for column in SHARP_COLUMNS:
-        answer = await gateway.enhance(picture, column.params)
+        answer = await client.enhance(picture, column.params)
         results[column.name] = (answer.pixels, answer.matrix, answer.face is not None)
     for column_name, (pixels, matrix, seen) in results.items():
         part = await asyncio.to_thread(crop, pixels, matrix, to_crop)
@@ -154,17 +159,17 @@ async def sharp_outcome(
             missing[column_name] = "the portrait does not show the whole face"
             continue
         pictures[column_name] = part
-        fidelity[column_name] = await asyncio.to_thread(compare, part, true_part, perceptual)
+        fidelity[column_name] = await asyncio.to_thread(compare, part, truth_crop, perceptual)
     return SharpOutcome(name, how, fidelity, missing, pictures)
 
 
-def _truth(data: bytes, landmarks5: Points) -> tuple[Pixels, Points]:
-    """The photo at the scale of GPEN's template, never enlarged, and the face in it."""
-    pixels = _opened(data)
+def _scale_truth(data: bytes, landmarks5: Points) -> tuple[Pixels, Points]:
+    """Return the photo at the scale of GPEN's template, never enlarged, and its landmarks5 (5, 2)."""
+    pixels = _decode(data)
     across = float(np.hypot(*(landmarks5[1] - landmarks5[0])))
     if across < _LEAST_TRUTH_EYES:
-        raise Unusable(
-            f"{across:.0f} px between the eyes: a truth needs {_LEAST_TRUTH_EYES:.0f} at GPEN's scale"
+        raise UnusablePicture(
+            f"{across:.0f} px between the eyes; ground truth at GPEN's scale needs {_LEAST_TRUTH_EYES:.0f}"
         )
     scale = min(_TRUTH_EYES / across, 1.0)
     if scale == 1:
@@ -175,11 +180,13 @@ def _truth(data: bytes, landmarks5: Points) -> tuple[Pixels, Points]:
     return small, transform(resize_matrix((width, height), size), landmarks5)
 
 
-async def _treated(gateway: Gateway, portrait: Answer, untouched: Answer) -> Treated:
+async def _measure_portrait(
+    client: PictureClient, portrait: ProcessedPicture, untouched: ProcessedPicture
+) -> Treated:
     height, width = portrait.pixels.shape[:2]
     landmarks5 = _landmarks(portrait)
-    assert landmarks5 is not None, "a face that was found once is found again in the same photo"  # noqa: S101
-    again = await gateway.preprocess(await asyncio.to_thread(encode, portrait.pixels, "png", 100), _UNLIT)
+    assert landmarks5 is not None, "finding a face in the same photo is deterministic"  # noqa: S101
+    again = await client.preprocess(await asyncio.to_thread(encode, portrait.pixels, "png", 100), _UNLIT)
     seen = again.face
     if seen is not None:
         off = float(np.hypot(*(seen[:2].mean(0) - landmarks5[:2].mean(0))))
@@ -193,12 +200,12 @@ async def _treated(gateway: Gateway, portrait: Answer, untouched: Answer) -> Tre
     )
 
 
-def _landmarks(answer: Answer) -> Points | None:
-    """The best face in the answer's own px."""
+def _landmarks(answer: ProcessedPicture) -> Points | None:
+    """Return the best face in px of the processed picture, (5, 2)."""
     return None if answer.face is None else transform(answer.matrix, answer.face)
 
 
-def _opened(data: bytes) -> Pixels:
+def _decode(data: bytes) -> Pixels:
     return decode(data, LIMITS).pixels
 
 

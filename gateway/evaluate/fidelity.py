@@ -1,4 +1,4 @@
-"""How near a restored face is to the true one, on the same part of the same face."""
+"""Compare a restored face with the ground truth on the same crop of the face."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,19 +9,19 @@ from gpen_common.geometry import compose, invert, similarity, transform, warp
 from gpen_common.types import Matrix, Pixels, Points
 
 TEMPLATE_EYES = np.array([(202.04, 242.59), (309.43, 242.59)], np.float32)
-"""GPEN's eyes on its 512 px template, levelled; 107 px apart."""
+"""Eyes of GPEN's 512 px template, levelled; 107 px apart."""
 
 CROP_SIDE = 224
-"""Side of the part that is compared, px of that template: brows to below the mouth, cheek to cheek."""
+"""Side of the compared crop, px of that template: brows to below the mouth, cheek to cheek."""
 
 _CORNER = np.array([144.0, 188.0])
 
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """Likeness to the truth. psnr: dB. ssim: 1 is the same. toned: both after each channel's gain and offset
-    were fitted to the truth's, so that light that was corrected on purpose does not count as error. lpips: a
-    perceptual distance, 0 is the same; None where it is not available."""
+    """Similarity to the ground truth. psnr: dB. ssim: 1 is identical. toned_*: after fitting each channel's
+    gain and offset to the truth, so that an intended light correction is not an error. lpips: perceptual
+    distance, 0 is identical; None if the package is not available."""
 
     psnr: float
     ssim: float
@@ -31,16 +31,16 @@ class Fidelity:
 
 
 def crop_matrix(landmarks5: Points) -> Matrix:
-    """From the px of a photo with the true `landmarks5` (5, 2) to those of the compared part."""
+    """Return the transform (2, 3) from px of a photo with the true `landmarks5` (5, 2) to px of the crop."""
     matrix = similarity(landmarks5[:2], TEMPLATE_EYES)
     matrix[:, 2] -= _CORNER
     return matrix
 
 
 def crop(pixels: Pixels, to_pixels: Matrix, to_crop: Matrix) -> Pixels | None:
-    """The compared part of a result, (CROP_SIDE, CROP_SIDE, 3); None where the result does not show it all.
+    """Cut the compared crop (CROP_SIDE, CROP_SIDE, 3) out of a result; None if the result cuts it off.
 
-    to_pixels: (2, 3), from the photo's px to the result's. to_crop: as `crop_matrix` has it.
+    to_pixels: (2, 3), from px of the photo to px of the result. to_crop: from `crop_matrix`.
     """
     matrix = compose(to_crop, invert(to_pixels))
     edge = CROP_SIDE - 1
@@ -52,8 +52,8 @@ def crop(pixels: Pixels, to_pixels: Matrix, to_crop: Matrix) -> Pixels | None:
 
 
 def compare(result: Pixels, truth: Pixels, perceptual: "Perceptual | None" = None) -> Fidelity:
-    """The likeness of two crops (H, W, 3)."""
-    toned = tone_matched(result, truth)
+    """Measure the similarity of two crops (H, W, 3) uint8 RGB."""
+    toned = match_tone(result, truth)
     return Fidelity(
         psnr=_psnr(truth, result),
         ssim=_ssim(truth, result),
@@ -63,8 +63,8 @@ def compare(result: Pixels, truth: Pixels, perceptual: "Perceptual | None" = Non
     )
 
 
-def tone_matched(result: Pixels, truth: Pixels) -> Pixels:
-    """`result` with the gain and offset of each channel that bring it nearest to `truth`."""
+def match_tone(result: Pixels, truth: Pixels) -> Pixels:
+    """Apply to each channel of `result` the gain and offset that bring it closest to `truth`."""
     matched = np.empty(result.shape, np.float64)
     for channel in range(3):
         x, y = (picture[..., channel].astype(np.float64) for picture in (result, truth))
@@ -75,7 +75,7 @@ def tone_matched(result: Pixels, truth: Pixels) -> Pixels:
 
 
 class Perceptual:
-    """LPIPS with AlexNet (Zhang et al. 2018), by the package `lpips`. Raises PerceptualUnavailable."""
+    """LPIPS with AlexNet (Zhang et al. 2018) from the package `lpips`. Raises PerceptualUnavailable."""
 
     def __init__(self) -> None:
         try:
@@ -84,12 +84,12 @@ class Perceptual:
 
             self._torch: Any = torch
             self._network: Any = lpips.LPIPS(net="alex", verbose=False).eval()
-        # It fetches weights by itself, and fails in as many ways as there are.
+        # lpips downloads weights and raises many kinds of exceptions.
         except Exception as error:
             raise PerceptualUnavailable(f"{type(error).__name__}: {error}") from error
 
     def distance(self, one: Pixels, other: Pixels) -> float:
-        """The distance of two crops (H, W, 3)."""
+        """Return the distance of two crops (H, W, 3) uint8 RGB."""
         with self._torch.inference_mode():
             tensors = [
                 self._torch.from_numpy(p.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
@@ -99,15 +99,15 @@ class Perceptual:
 
 
 class PerceptualUnavailable(Exception):
-    """LPIPS cannot be had here; the message says why."""
+    """LPIPS is not available; the message says why."""
 
 
 def _psnr(truth: Pixels, result: Pixels) -> float:
-    # It brings SciPy, for which no server should wait.
+    # Imported late: it loads SciPy, which would slow down the start of every server.
     from skimage.metrics import peak_signal_noise_ratio
 
     if np.array_equal(truth, result):
-        # Infinite; no mean survives that.
+        # PSNR is infinite here; 100 dB keeps means finite.
         return 100.0
     return float(peak_signal_noise_ratio(truth, result, data_range=255))  # type: ignore[no-untyped-call]
 
@@ -115,7 +115,7 @@ def _psnr(truth: Pixels, result: Pixels) -> float:
 def _ssim(truth: Pixels, result: Pixels) -> float:
     from skimage.metrics import structural_similarity
 
-    # As Wang et al. 2004 have it.
+    # Parameters of Wang et al. 2004.
     return float(
         structural_similarity(  # type: ignore[no-untyped-call]
             truth, result, data_range=255, channel_axis=2, gaussian_weights=True, sigma=1.5,

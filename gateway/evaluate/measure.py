@@ -1,4 +1,4 @@
-"""What standardising is to make alike: where faces are, how large, and in what light."""
+"""Measure what standardisation equalises: position, size and light of faces."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ from gpen_common.types import Pixels, Points
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a face is: the middle between the eyes as shares of width and height, the distance between the
-    eyes as a share of the shorter edge."""
+    """Position and size of a face. eye_x, eye_y: midpoint of the eyes as shares of width and height.
+    scale: eye distance as a share of the shorter edge."""
 
     eye_x: float
     eye_y: float
@@ -22,8 +22,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Tone:
-    """The light of a face. exposure, contrast: mean and standard deviation of L, of 255. clipped: the share
-    of its pixels, 0 to 1, that have a channel at 0 or 255. noise: standard deviation in luma, of 255."""
+    """The light of a face. exposure, contrast: mean and standard deviation of L, of 255. clipped: share of
+    pixels, 0 to 1, with a channel at 0 or 255. noise: standard deviation in luma, of 255."""
 
     exposure: float
     contrast: float
@@ -32,15 +32,15 @@ class Tone:
 
 
 def measure_place(landmarks5: Points, width: int, height: int) -> Place:
-    """The place of the face `landmarks5` (5, 2) in a picture of `width` x `height` px."""
-    # A pixel's centre lies half a pixel from its edge.
+    """Measure the place of the face `landmarks5` (5, 2) in a picture of `width` x `height` px."""
+    # From pixel centres to the picture's edge.
     x, y = landmarks5[:2].mean(0) + 0.5
     across = float(np.hypot(*(landmarks5[1] - landmarks5[0])))
     return Place(float(x) / width, float(y) / height, across / min(width, height))
 
 
 def measure_tone(pixels: Pixels, landmarks5: Points | None) -> Tone:
-    """The light of the face `landmarks5` (5, 2) in `pixels` (H, W, 3); of all of it without a face."""
+    """Measure the light of the face `landmarks5` (5, 2) in `pixels` (H, W, 3), or of all pixels if None."""
     region = find_face_region((pixels.shape[1], pixels.shape[0]), landmarks5)
     rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

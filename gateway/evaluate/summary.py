@@ -1,4 +1,4 @@
-"""From outcomes to numbers: what the report shows, as plain data that JSON can write."""
+"""Summarise the outcomes as JSON data for the report."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ MEASURES = {
     "exposure": "Exposure (mean L of the face, of 255)",
     "contrast": "Contrast (spread of L in the face, of 255)",
 }
-"""What is compared across photos."""
+"""The measures across photos and their titles."""
 
 FIDELITY = {
     "psnr": "PSNR, dB",
@@ -26,34 +26,34 @@ FIDELITY = {
     "toned_ssim": "SSIM, tone matched",
     "lpips": "LPIPS",
 }
-"""What is compared with the truth."""
+"""The measures against the ground truth and their titles."""
 
-# Rounding to whole levels has this standard deviation, 1 / sqrt(12): less is not seen as noise.
+# Standard deviation of rounding to whole levels, 1 / sqrt(12): the smallest measurable noise.
 _ROUNDING = 0.289
 
 
-def spreads(outcomes: Sequence[PhotoOutcome]) -> dict[str, dict[str, dict[str, Any]]]:
-    """{measure: {column: {values, mean, std, iqr, cut}}} over photos with a face, `input` among the columns.
+def summarise_spreads(outcomes: Sequence[PhotoOutcome]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return {measure: {column: {values, mean, std, iqr, cut}}} over photos with a face, including `input`.
 
-    cut: the share of the input's std that is gone, negative where it grew. `NAME seen` is the column NAME as
-    the finder sees it in the portrait.
+    cut: relative reduction of the input's std, negative if it grew. `NAME seen`: the column NAME
+    as the finder sees the face in the portrait.
     """
     faces = [outcome for outcome in outcomes if outcome.has_face]
     table: dict[str, dict[str, dict[str, Any]]] = {}
     for measure in MEASURES:
-        row = {"input": _spread(_input(outcome, measure) for outcome in faces)}
+        row = {"input": _describe_spread(_measure_input(outcome, measure) for outcome in faces)}
         for column in STANDARDISED:
             name = column.name
-            row[name] = _spread(_treated(outcome, name, measure) for outcome in faces)
+            row[name] = _describe_spread(_measure_treated(outcome, name, measure) for outcome in faces)
             if measure in ("eye_x", "eye_y", "scale"):
-                row[f"{name} seen"] = _spread(
+                row[f"{name} seen"] = _describe_spread(
                     getattr(seen, measure)
                     for outcome in faces
                     if (seen := outcome.treated[name].seen) is not None
                 )
         if measure in ("exposure", "contrast"):
             for column in COLUMNS:
-                row[f"{column.name} enhanced"] = _spread(
+                row[f"{column.name} enhanced"] = _describe_spread(
                     getattr(outcome.enhanced[column.name], measure) for outcome in faces
                 )
         before = row["input"]["std"]
@@ -63,10 +63,10 @@ def spreads(outcomes: Sequence[PhotoOutcome]) -> dict[str, dict[str, dict[str, A
     return table
 
 
-def side_effects(outcomes: Sequence[PhotoOutcome]) -> dict[str, dict[str, float]]:
-    """{column: {clipped_before, clipped_after, clipped_growth, noise_before, noise_after, noise_ratio,
-    noise_ratio_p90}}: means over photos but for the ratio, which is a median. Noise under that of rounding
-    counts as that."""
+def summarise_side_effects(outcomes: Sequence[PhotoOutcome]) -> dict[str, dict[str, float]]:
+    """Return {column: {clipped_before, clipped_after, clipped_growth, noise_before, noise_after, noise_ratio,
+    noise_ratio_p90}}: means over photos, but the ratio is a median. Noise below rounding noise counts as
+    rounding noise."""
     faces = [outcome for outcome in outcomes if outcome.has_face]
     table = {}
     for column in STANDARDISED if faces else ():
@@ -86,9 +86,11 @@ def side_effects(outcomes: Sequence[PhotoOutcome]) -> dict[str, dict[str, float]
     return table
 
 
-def likeness(outcomes: Sequence[SharpOutcome]) -> dict[str, dict[str, dict[str, Any]]]:
-    """{measure: {column: {values, mean, median, std, count}}}, `degraded` among the columns; only photos that
-    every column shows, so that all means are of the same photos."""
+def summarise_fidelity(outcomes: Sequence[SharpOutcome]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return {measure: {column: {values, mean, median, std, count}}}, including the column `degraded`.
+
+    Only photos that have every column count, so that all means are over the same photos.
+    """
     names = ["degraded", *(column.name for column in SHARP_COLUMNS)]
     whole = [outcome for outcome in outcomes if all(name in outcome.fidelity for name in names)]
     table: dict[str, dict[str, dict[str, Any]]] = {}
@@ -97,35 +99,35 @@ def likeness(outcomes: Sequence[SharpOutcome]) -> dict[str, dict[str, dict[str, 
         for name in names:
             values = [getattr(outcome.fidelity[name], measure) for outcome in whole]
             if values and all(value is not None for value in values):
-                row[name] = {**_spread(values), "count": len(values)}
+                row[name] = {**_describe_spread(values), "count": len(values)}
         if row:
             table[measure] = row
     return table
 
 
-def warnings(outcomes: Iterable[PhotoOutcome]) -> dict[str, int]:
-    """How often each kind of warning was given."""
+def count_warnings(outcomes: Iterable[PhotoOutcome]) -> dict[str, int]:
+    """Count the warnings by kind."""
     kinds = Counter(warning.partition(":")[0] for outcome in outcomes for warning in outcome.warnings)
     return dict(kinds.most_common())
 
 
-def document(
+def build_document(
     made_by: dict[str, str],
-    folders: dict[str, Any],
+    run: dict[str, Any],
     outcomes: Sequence[PhotoOutcome],
     sharp: Sequence[SharpOutcome],
     broken: dict[str, str],
     lpips: str,
 ) -> dict[str, Any]:
-    """Everything, for `report.json`.
+    """Build the content of `report.json`.
 
-    made_by: version, finder, model and engine. folders: what was asked. broken: files with no outcome, and
-    why. lpips: `available`, or why it is not.
+    made_by: version, finder, model and engine. run: counts, seed and limit. broken: files
+    without an outcome, with the reason. lpips: `available`, or why it is not.
     """
     faces = [outcome for outcome in outcomes if outcome.has_face]
     return {
         "made_by": made_by,
-        "asked": folders,
+        "asked": run,
         "columns": {column.name: asdict(column) for column in SHARP_COLUMNS},
         "counts": {
             "photos": len(outcomes),
@@ -138,13 +140,13 @@ def document(
             "sharp": len(sharp),
             "sharp_missing": {outcome.name: outcome.missing for outcome in sharp if outcome.missing},
             "broken": broken,
-            "warnings": warnings(outcomes),
+            "warnings": count_warnings(outcomes),
         },
-        "spreads": spreads(outcomes) if faces else {},
-        "side_effects": side_effects(outcomes),
+        "spreads": summarise_spreads(outcomes) if faces else {},
+        "side_effects": summarise_side_effects(outcomes),
         "lpips": lpips,
-        "likeness": likeness(sharp),
-        "photos": [_photo(outcome) for outcome in outcomes],
+        "likeness": summarise_fidelity(sharp),
+        "photos": [_describe_photo(outcome) for outcome in outcomes],
         "sharp": [
             {"name": o.name, "how": asdict(o.how), "missing": o.missing,
              "fidelity": {name: asdict(value) for name, value in o.fidelity.items()}}
@@ -153,7 +155,7 @@ def document(
     }  # fmt: skip
 
 
-def _photo(outcome: PhotoOutcome) -> dict[str, Any]:
+def _describe_photo(outcome: PhotoOutcome) -> dict[str, Any]:
     return {
         "name": outcome.name,
         "size": [outcome.width, outcome.height],
@@ -166,16 +168,16 @@ def _photo(outcome: PhotoOutcome) -> dict[str, Any]:
     }
 
 
-def _input(outcome: PhotoOutcome, measure: str) -> float:
+def _measure_input(outcome: PhotoOutcome, measure: str) -> float:
     return float(getattr(outcome.tone if measure in ("exposure", "contrast") else outcome.input, measure))
 
 
-def _treated(outcome: PhotoOutcome, column: str, measure: str) -> float:
+def _measure_treated(outcome: PhotoOutcome, column: str, measure: str) -> float:
     treated = outcome.treated[column]
     return float(getattr(treated.tone if measure in ("exposure", "contrast") else treated.place, measure))
 
 
-def _spread(values: Iterable[float]) -> dict[str, Any]:
+def _describe_spread(values: Iterable[float]) -> dict[str, Any]:
     listed = [float(value) for value in values]
     if not listed:
         return {"values": [], "mean": None, "median": None, "std": 0.0, "iqr": 0.0}

@@ -1,4 +1,4 @@
-"""CORS: the origins whose pages may call (the Fetch standard's CORS protocol)."""
+"""CORS, the Fetch standard's protocol for requests from web pages of other origins."""
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
@@ -11,7 +11,7 @@ from gateway.service.problem import problem_response
 
 
 class Cors(CORSMiddleware):
-    """Starlette's middleware, with a problem document where it refuses."""
+    """Starlette's middleware, but with a problem document for refused requests."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -21,9 +21,9 @@ class Cors(CORSMiddleware):
             await problem_response(Request(scope), refused)(scope, receive, send)
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Answer a preflight request. Raises CorsRefused."""
-        answer = super().preflight_response(request_headers)
-        if answer.status_code != 200:
-            reason = bytes(answer.body).decode()
-            raise CorsRefused(f"{reason}; GATEWAY_CORS_ORIGINS lists the allowed origins")
-        return answer
+        """Respond to a preflight request. Raises CorsRefused."""
+        response = super().preflight_response(request_headers)
+        if response.status_code != 200:
+            reason = bytes(response.body).decode()
+            raise CorsRefused(f"{reason}; GATEWAY_CORS_ORIGINS lists the origins that may call")
+        return response

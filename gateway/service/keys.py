@@ -1,7 +1,7 @@
-"""API keys: a file of records that holds their hashes, never the keys.
+"""API keys: a file of records with the hashes of the keys, never the keys.
 
-A key reads `gpen_<id>_<secret>`: the id finds the record, the secret proves the right to it. The secret is
-256 random bits, which nobody can guess from its SHA-256; a slow hash is for what people choose themselves.
+A key has the form `gpen_<id>_<secret>`: the id selects the record and the secret proves ownership. The secret
+is 256 random bits, so SHA-256 is sufficient; slow hashes protect passwords that people choose.
 """
 
 import asyncio
@@ -24,19 +24,19 @@ from gateway.service.rates import RateText
 logger = logging.getLogger(__name__)
 
 _KEY = re.compile(r"gpen_([0-9a-f]{12})_([0-9a-f]{64})")
-_NOBODY = hashlib.sha256(b"").hexdigest()
+_EMPTY_SECRET_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
 class KeysUnusable(Exception):
-    """The keys file cannot be read, or holds no keys file."""
+    """The keys file cannot be read or is not valid."""
 
 
 class UnknownKey(Exception):
-    """No record has this id."""
+    """No record has the id."""
 
 
 class KeyRecord(BaseModel):
-    """One key. sha256: of its secret, in hexadecimal. rate, concurrency, max_body_bytes: its own limits."""
+    """The record of one key. sha256: of its secret, in hex. rate, concurrency, max_body_bytes: its limits."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,58 +57,58 @@ class _KeysFile(BaseModel):
 
 
 class KeyRing:
-    """The keys of one file, read anew when it changes.
+    """The keys of one file, reloaded when it changes.
 
-    A file that breaks while the gateway runs leaves the last good keys in force and an error in the log.
+    If the file becomes invalid while the gateway runs, the last valid keys stay active; the log has an error.
     """
 
     def __init__(self, path: Path) -> None:
         """Raises KeysUnusable."""
         self._path = path
-        self._seen = _state(path)
+        self._seen = _stat(path)
         self._records = _by_id(read_keys(path))
         self._lock = asyncio.Lock()
 
     def __len__(self) -> int:
-        """How many keys are in force."""
+        """The number of active keys."""
         return sum(record.revoked is None for record in self._records.values())
 
     async def find(self, key: str) -> KeyRecord | None:
-        """The record that `key` belongs to, revoked or not; None where it belongs to none."""
+        """Find the record of `key`, revoked or not; None if there is none."""
         await self._refresh()
         match = _KEY.fullmatch(key)
         record = self._records.get(match[1]) if match else None
         digest = hashlib.sha256(match[2].encode() if match else b"").hexdigest()
-        # Ids that exist take as long as those that do not.
-        proven = hmac.compare_digest(digest, record.sha256 if record else _NOBODY)
-        return record if proven else None
+        # Unknown ids take as long as known ones.
+        is_valid = hmac.compare_digest(digest, record.sha256 if record else _EMPTY_SECRET_SHA256)
+        return record if is_valid else None
 
     async def _refresh(self) -> None:
-        if _state(self._path) == self._seen:
+        if _stat(self._path) == self._seen:
             return
         async with self._lock:
-            # Taken before reading, so that no change is missed; kept after it, so that others wait for it.
-            state = _state(self._path)
+            # Taken before the read, to miss no change; stored after it, so that other requests wait.
+            state = _stat(self._path)
             if state == self._seen:
                 return
             try:
                 self._records = _by_id(await asyncio.to_thread(read_keys, self._path))
             except KeysUnusable as error:
-                logger.error("%s; the keys that were good before stay in force", error)
+                logger.error("%s; the previous keys stay active", error)
             else:
-                logger.info("%d keys in force, read anew from %s", len(self), self._path)
+                logger.info("%d active keys, reloaded from %s", len(self), self._path)
             self._seen = state
 
 
 def read_keys(path: Path) -> tuple[KeyRecord, ...]:
-    """The records in the file at `path`. Raises KeysUnusable, whose text names no hash."""
+    """Read the records in the file at `path`. Raises KeysUnusable; its text has no hashes."""
     try:
         file = _KeysFile.model_validate_json(path.read_bytes())
     except OSError as error:
         raise KeysUnusable(f"the keys file {path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         wrong = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in wrong["loc"]) or "it"
+        place = ".".join(str(part) for part in wrong["loc"]) or "file"
         raise KeysUnusable(f"the keys file {path} is not valid: {place}: {wrong['msg']}") from None
     if len(_by_id(file.keys)) != len(file.keys):
         raise KeysUnusable(f"the keys file {path} is not valid: two keys have the same id")
@@ -123,9 +123,9 @@ def make_key(
     concurrency: int | None = None,
     max_body_bytes: int | None = None,
 ) -> str:
-    """Adds a key to the file at `path`, which is made where there is none; the key itself.
+    """Add a key to the file at `path`, which is created if missing; returns the key, which is not stored.
 
-    It is kept nowhere. Raises KeysUnusable, and pydantic.ValidationError for what a record cannot hold.
+    Raises KeysUnusable, and pydantic.ValidationError for invalid values.
     """
     secret = secrets.token_hex(32)
     record = KeyRecord(
@@ -142,22 +142,22 @@ def make_key(
 
 
 def revoke_key(path: Path, key_id: str) -> KeyRecord:
-    """Takes the key with this id out of force; its record stays. Raises KeysUnusable and UnknownKey."""
-    gone: dict[str, KeyRecord] = {}
+    """Revoke the key with this id; its record stays. Raises KeysUnusable, UnknownKey."""
+    changed: dict[str, KeyRecord] = {}
 
-    def revoked(records: Sequence[KeyRecord]) -> Sequence[KeyRecord]:
+    def revoke(records: Sequence[KeyRecord]) -> Sequence[KeyRecord]:
         by_id = _by_id(records)
         if key_id not in by_id:
-            raise UnknownKey(f"no key in {path} has the id {key_id}; `gpen-gateway keys list` shows them")
-        gone[key_id] = by_id[key_id].model_copy(update={"revoked": by_id[key_id].revoked or _now()})
-        return list({**by_id, **gone}.values())
+            raise UnknownKey(f"{path} has no key with the id {key_id}; see `gpen-gateway keys list`")
+        changed[key_id] = by_id[key_id].model_copy(update={"revoked": by_id[key_id].revoked or _now()})
+        return list({**by_id, **changed}.values())
 
-    _change(path, revoked)
-    return gone[key_id]
+    _change(path, revoke)
+    return changed[key_id]
 
 
 def _change(path: Path, change: Callable[[Sequence[KeyRecord]], Sequence[KeyRecord]]) -> None:
-    """Replaces the file at once, so that a reader sees the old keys or the new ones."""
+    """Replace the file atomically: readers see either the old keys or the new ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         records = read_keys(path) if path.exists() else ()
@@ -183,10 +183,10 @@ def _now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def _state(path: Path) -> tuple[int, int, int] | None:
-    """What changes when the file does; None where there is no file. One system call: microseconds."""
+def _stat(path: Path) -> tuple[int, int, int] | None:
+    """Return values that change with the file; None if it is missing. One system call: microseconds."""
     try:
-        told = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return told.st_mtime_ns, told.st_ino, told.st_size
+    return status.st_mtime_ns, status.st_ino, status.st_size

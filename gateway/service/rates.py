@@ -1,4 +1,4 @@
-"""How often a caller may come, counted in this process."""
+"""Rate limits per caller, counted in this process."""
 
 import math
 import time
@@ -11,25 +11,25 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from pydantic import AfterValidator
 
 
-def _checked(text: str) -> str:
+def _validate_rate(text: str) -> str:
     try:
         (rate,) = limits.parse_many(text)
     except ValueError as error:
-        raise ValueError("write it as `60/minute`: requests per second, minute, hour or day") from error
+        raise ValueError("write it like `60/minute`, in requests per second, minute, hour or day") from error
     if rate.amount < 1:
-        raise ValueError("it must allow at least one request")
+        raise ValueError("a rate must allow at least one request")
     return text
 
 
-RateText: TypeAlias = Annotated[str, AfterValidator(_checked)]
-"""A rate as people write it: `60/minute`, `10/5 seconds`."""
+RateText: TypeAlias = Annotated[str, AfterValidator(_validate_rate)]
+"""A rate as text: `60/minute`, `10/5 seconds`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What a caller may still do.
+    """The state of a caller's rate limit after a request.
 
-    limit: requests in window_s seconds. remaining: of those. reset_s: seconds until there is one more.
+    limit: requests per window_s seconds. remaining: requests left. reset_s: seconds until the next one.
     """
 
     limit: int
@@ -40,7 +40,7 @@ class Quota:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The quota as an answer tells it. Source: draft-ietf-httpapi-ratelimit-headers-10."""
+        """The response headers. Source: draft-ietf-httpapi-ratelimit-headers-10."""
         return {
             "RateLimit-Policy": f'"default";q={self.limit};w={self.window_s}',
             "RateLimit": f'"default";r={self.remaining};t={self.reset_s}',
@@ -48,16 +48,13 @@ class Quota:
 
 
 class Rates:
-    """Counts the requests of every caller over a sliding window.
-
-    Two counters a caller, whatever its rate: many callers, or high rates, cost no memory to speak of.
-    """
+    """Counts the requests of every caller in a sliding window, with two counters per caller."""
 
     def __init__(self) -> None:
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     async def take(self, caller: str, rate: RateText) -> Quota:
-        """Counts one request of `caller`, unless that exceeds `rate`; what is left after it."""
+        """Count one request of `caller` unless it exceeds `rate`; returns the quota after it."""
         item = limits.parse(rate)
         allowed = await self._limiter.hit(item, caller)
         left = await self._limiter.get_window_stats(item, caller)

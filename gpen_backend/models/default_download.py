@@ -73,7 +73,7 @@ class DefaultDownload:
                 return None
             except Exception as error:
                 # No content from a file server may keep this server from starting.
-                logger.warning("%s could not be downloaded: %s", file.name, error)
+                logger.info("%s could not be downloaded: %s", file.name, error)
                 failure = error
         return failure
 

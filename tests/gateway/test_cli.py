@@ -1,4 +1,4 @@
-"""The console command as people type it."""
+"""The console command."""
 
 import subprocess
 import sys
@@ -14,17 +14,17 @@ COMMAND = [sys.executable, "-m", "gateway"]
 
 
 def run(*arguments: str, **environment: str) -> tuple[int, str]:
-    """Exit status, and everything that was printed."""
+    """Run the command; returns its exit status and output."""
     outcome = CliRunner(env=environment).invoke(main, arguments)
     return outcome.exit_code, outcome.output
 
 
-def test_the_version_is_told():
+def test_prints_the_version():
     assert run("--version") == (0, f"gpen-gateway, version {__version__}\n")
 
 
 @pytest.mark.parametrize("command", main.commands)
-def test_every_command_explains_itself(command):
+def test_every_command_has_help(command):
     for option in ("-h", "--help"):
         status, text = run(command, option)
         assert status == 0
@@ -44,7 +44,7 @@ def test_every_command_explains_itself(command):
         ("backend", "GPEN_BACKEND_PORT", "-1"),
     ],
 )
-def test_a_wrong_setting_is_named_and_ends_the_command(command, variable, value):
+def test_invalid_setting_ends_the_command_with_its_name(command, variable, value):
     status, text = run(command, "--port", "0", **{variable: value})
     assert status == 2
     assert f"{variable}='{value}' is not valid" in text
@@ -54,10 +54,10 @@ def test_a_wrong_setting_is_named_and_ends_the_command(command, variable, value)
 @pytest.mark.parametrize(
     "command", [["serve", "--port", "0"], ["enhance", "a.png", "-o", "out"], ["evaluate", ".", "-o", "out"]]
 )
-def test_a_face_finder_without_its_weights_ends_the_command_with_a_sentence(command, tmp_path, monkeypatch):
+def test_missing_face_finder_model_ends_the_command_with_a_message(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.png").write_bytes(b"no picture is looked at")
-    # Nothing listens there.
+    # A proxy that refuses connections.
     status, text = run(
         *command,
         GATEWAY_FACE_FINDER="yunet",
@@ -71,24 +71,24 @@ def test_a_face_finder_without_its_weights_ends_the_command_with_a_sentence(comm
     assert "Traceback" not in text
 
 
-def test_a_port_that_is_none_is_refused():
+def test_rejects_an_invalid_port():
     status, text = run("serve", "--port", "70000")
     assert status == 2
     assert "70000" in text
 
 
-def test_python_dash_m_is_the_command():
+def test_python_dash_m_runs_the_command():
     text = subprocess.check_output([*COMMAND, "--help"], text=True)
     assert text.startswith("Usage: gpen-gateway ")
 
 
-def test_the_backend_serves_alone(server_process, tmp_path):
+def test_serves_a_backend_alone(server_process, tmp_path):
     environment = {"GPEN_BACKEND_ENGINE": "classical", "GPEN_MODELS_DIR": str(tmp_path)}
     with server_process([*COMMAND, "backend", "--port", "0"], environment, tmp_path) as url:
         assert httpx.get(f"{url}/v2/health/live").is_success
 
 
-def test_options_win_over_the_environment(server_process, tmp_path):
+def test_options_override_the_environment(server_process, tmp_path):
     environment = {
         "GATEWAY_FACE_FINDER": "haar",
         "GPEN_BACKEND_ENGINE": "classical",

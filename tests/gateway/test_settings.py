@@ -1,4 +1,4 @@
-"""Settings come from the environment, each is documented, and both sides agree on where weights are."""
+"""Settings are read from the environment and documented; gateway and backend share the models folder."""
 
 import contextlib
 from pathlib import Path
@@ -13,7 +13,6 @@ from gateway.settings import (
     ServerSettings,
     Settings,
     UpstreamSettings,
-    settings_table,
 )
 from gpen_backend.settings import BackendSettings
 
@@ -29,13 +28,9 @@ def bare_environment(monkeypatch):
     monkeypatch.delenv("GPEN_MODELS_DIR", raising=False)
 
 
-def test_every_group_is_in_the_settings_and_in_the_table():
-    assert {field.annotation for field in Settings.model_fields.values()} == set(GROUPS)
-
-
 @pytest.mark.parametrize("group", ALL_GROUPS)
-def test_the_table_names_every_setting_with_its_default_and_meaning(group):
-    header, line, *rows = settings_table((group,)).splitlines()
+def test_table_has_name_default_and_meaning_of_every_setting(group, generate):
+    header, line, *rows = generate.settings_table((group,)).splitlines()
     assert header.count("|") == line.count("|") == 4
     assert len(rows) == len(group.model_fields)
     for row, (name, field) in zip(rows, group.model_fields.items(), strict=True):
@@ -48,16 +43,16 @@ def test_the_table_names_every_setting_with_its_default_and_meaning(group):
 
 
 @pytest.mark.parametrize("groups", [GROUPS, (BackendSettings,)])
-def test_the_documentation_has_the_table_as_it_is_now(groups):
-    """`./run docs` writes it."""
-    assert settings_table(groups) in (ROOT / "docs" / "settings.md").read_text()
+def test_documentation_has_the_current_table(groups, generate):
+    """`./run docs` regenerates it."""
+    assert generate.settings_table(groups) in (ROOT / "docs" / "settings.md").read_text()
 
 
 @pytest.mark.parametrize("group", ALL_GROUPS)
-def test_the_variables_of_the_table_are_the_ones_that_are_read(group, monkeypatch):
-    """Whatever the type of a setting is, a strange value either counts or is refused."""
+def test_reads_the_variables_of_the_table(group, monkeypatch, generate):
+    """A strange value is either used or rejected, whatever the type of the setting."""
     before = group()
-    rows = settings_table((group,)).splitlines()[2:]
+    rows = generate.settings_table((group,)).splitlines()[2:]
     for row, name in zip(rows, group.model_fields, strict=True):
         with monkeypatch.context() as environment:
             environment.setenv(row.split("`")[1], "7")
@@ -65,7 +60,7 @@ def test_the_variables_of_the_table_are_the_ones_that_are_read(group, monkeypatc
                 assert getattr(group(), name) != getattr(before, name)
 
 
-def test_an_empty_variable_counts_as_unset(monkeypatch):
+def test_treats_an_empty_variable_as_unset(monkeypatch):
     monkeypatch.setenv("GATEWAY_BACKEND_URL", "")
     monkeypatch.setenv("GATEWAY_PORT", "")
     assert UpstreamSettings().backend_url is None
@@ -87,14 +82,14 @@ def test_an_empty_variable_counts_as_unset(monkeypatch):
         (BackendSettings, "GPEN_BACKEND_ENGINE", "magic"),
     ],
 )
-def test_a_wrong_value_is_refused(group, variable, value, monkeypatch):
+def test_rejects_an_invalid_value(group, variable, value, monkeypatch):
     monkeypatch.setenv(variable, value)
     with pytest.raises(ValidationError):
         group()
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_settings_do_not_change(group):
+def test_settings_are_immutable(group):
     settings = group()
     with pytest.raises(ValidationError, match="frozen"):
         setattr(settings, next(iter(group.model_fields)), 1)
@@ -109,20 +104,20 @@ def test_settings_do_not_change(group):
         {"XDG_CACHE_HOME": "/cache"},
         {"XDG_CACHE_HOME": ""},
         {"XDG_CACHE_HOME": "relative/cache"},
-        {"MODELS_DIR": "/of/somebody/else"},
+        {"MODELS_DIR": "/of/another/program"},
     ],
     ids=str,
 )
-def test_gateway_and_backend_look_for_weights_in_one_folder(environment, monkeypatch):
+def test_gateway_and_backend_share_the_models_folder(environment, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert FaceSettings().models_dir == BackendSettings().models_dir
     assert FaceSettings().models_dir.is_absolute()
-    assert FaceSettings().models_dir != Path("/of/somebody/else")
+    assert FaceSettings().models_dir != Path("/of/another/program")
 
 
-def test_the_limits_for_decoding_are_those_of_the_environment(monkeypatch):
+def test_reads_the_limits_for_decoding_from_the_environment(monkeypatch):
     monkeypatch.setenv("GATEWAY_MAX_PIXELS", "1000")
     monkeypatch.setenv("GATEWAY_MAX_SIDE", "50")
     pixels = Settings().limits.pixels

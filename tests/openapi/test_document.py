@@ -1,6 +1,5 @@
 """The OpenAPI document suits generators and linters, and the generated parts of docs/ are current."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -18,15 +17,6 @@ from gateway.settings import AccessSettings, FetchSettings, Settings
 
 ROOT = Path(__file__).parents[2]
 METHODS = ("get", "post")
-
-
-@pytest.fixture(scope="module")
-def generate():
-    """The module docs/generate.py."""
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

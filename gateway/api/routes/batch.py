@@ -18,7 +18,7 @@ from gateway.api.openapi.examples import BATCH_LINES
 from gateway.api.openapi.operations import UPLOAD_ERRORS, batch_body, error_responses
 from gateway.api.request_reader import slow_upload
 from gateway.api.upload import Upload
-from gateway.batch.entries import Entry, entries_of
+from gateway.batch.entries import Entry, list_entries
 from gateway.batch.lines import NDJSON, ZIP, Answer, NdjsonAnswer, Outcome, ZipAnswer
 from gateway.batch.schemas import BatchEnd, BatchFailure, BatchPicture
 from gateway.batch.spool import BatchLimits, Spooled, spool
@@ -86,7 +86,7 @@ async def batch(request: Request) -> Response:
         )
         spooled = await _receive(request, folder, limits, disk, settings.batch_upload_timeout_s)
         params = Upload(b"", {**request.query_params, **spooled.fields}).params(EnhanceParams)
-        entries = await disk.run(entries_of, spooled, limits, held.enter_context(ExitStack()))
+        entries = await disk.run(list_entries, spooled, limits, held.enter_context(ExitStack()))
         return BatchResponse(
             entries,
             _FileWork(request, gateway, params, disk).run,

@@ -1,4 +1,4 @@
-"""Many pictures in one request, however many, however broken, and however slowly they are read."""
+"""`/v1/batch`: uploads, archives, failures, limits and slow clients."""
 
 import asyncio
 import base64
@@ -26,7 +26,7 @@ ZIP = {"Accept": "application/zip"}
 
 @pytest.fixture(autouse=True)
 def spooled_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where batches wait on disk."""
+    """The folder where batches are spooled."""
     folder = tmp_path / "spool"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
@@ -43,7 +43,7 @@ def picture(seed: int = 0, side: int = 48) -> bytes:
 
 
 def lines(answer: httpx.Response) -> tuple[list[dict], dict]:
-    """The files' lines in the order of the files, and the summary."""
+    """The lines of the files, in the order of the upload, and the summary."""
     assert answer.status_code == 200, answer.text
     *files, last = (json.loads(line) for line in answer.text.splitlines())
     return sorted(files, key=lambda line: line["index"]), last["summary"]
@@ -64,7 +64,7 @@ def parts(*files: tuple[str, bytes]) -> list[tuple[str, tuple[str, bytes]]]:
 pytestmark = pytest.mark.anyio
 
 
-async def test_every_file_of_a_multipart_body_is_enhanced_with_the_same_parameters(serving, echo_backend):
+async def test_enhances_every_file_of_a_form_with_the_same_parameters(serving, echo_backend):
     backend = echo_backend()
     async with serving(backend, settings=settings()) as client:
         answer = await client.post(
@@ -86,7 +86,7 @@ async def test_every_file_of_a_multipart_body_is_enhanced_with_the_same_paramete
     assert [asked.parameters["strength"] for asked in backend.asked] == [33, 33]
 
 
-async def test_each_picture_comes_back_as_its_own(serving, echo_backend):
+async def test_returns_each_result_under_the_name_of_its_picture(serving, echo_backend):
     shades = [10, 90, 170, 250]
     files = [(f"{shade}.png", encode(np.full((64, 64, 3), shade, np.uint8), "png", 1)) for shade in shades]
     async with serving(echo_backend(), settings=settings()) as client:
@@ -99,7 +99,7 @@ async def test_each_picture_comes_back_as_its_own(serving, echo_backend):
         assert abs(int(photo.pixels.mean()) - shade) <= 1
 
 
-async def test_a_broken_file_costs_only_itself(serving, echo_backend):
+async def test_broken_file_does_not_affect_the_others(serving, echo_backend):
     async with serving(echo_backend(), settings=settings()) as client:
         answer = await client.post(
             "/v1/batch", files=parts(("good.jpg", picture()), ("text.txt", b"hello"), ("none.jpg", b""))
@@ -113,7 +113,7 @@ async def test_a_broken_file_costs_only_itself(serving, echo_backend):
     assert (summary["done"], summary["failed"]) == (1, 2)
 
 
-async def test_wrong_parameters_are_told_before_any_work(serving, echo_backend):
+async def test_rejects_invalid_parameters_before_any_work(serving, echo_backend):
     backend = echo_backend()
     async with serving(backend, settings=settings()) as client:
         answer = await client.post("/v1/batch", files=parts(("a.jpg", picture())), data={"strenght": "1"})
@@ -123,7 +123,7 @@ async def test_wrong_parameters_are_told_before_any_work(serving, echo_backend):
 
 
 @pytest.mark.parametrize("as_part", [True, False])
-async def test_a_zip_is_unpacked(serving, echo_backend, as_part):
+async def test_unpacks_a_zip(serving, echo_backend, as_part):
     archive = zipped({"in/a.jpg": picture(1), "b.jpg": picture(2), "in/": b"", "__MACOSX/in/._a.jpg": b"x",
                       "in/.DS_Store": b"x", "Thumbs.db": b"x"})  # fmt: skip
     async with serving(echo_backend(), settings=settings()) as client:
@@ -138,7 +138,7 @@ async def test_a_zip_is_unpacked(serving, echo_backend, as_part):
     assert summary["done"] == 2
 
 
-async def test_the_answer_as_a_zip_has_the_pictures_and_what_became_of_each(serving, echo_backend):
+async def test_zip_response_has_the_pictures_and_a_report(serving, echo_backend):
     files = parts(
         ("in/a.jpg", picture(1)), ("in/A.jpeg", picture(2)), ("b.tif", b"no"), ("ü.bmp", picture(3))
     )
@@ -150,15 +150,15 @@ async def test_the_answer_as_a_zip_has_the_pictures_and_what_became_of_each(serv
         assert set(archive.namelist()) == {"in/a.jpg", "in/A-2.jpeg", "ü.jpg", "report.ndjson"}
         assert archive.namelist()[-1] == "report.ndjson"
         assert archive.read("in/a.jpg").startswith(b"\xff\xd8")
-        *told, last = (json.loads(line) for line in archive.read("report.ndjson").splitlines())
-    by_index = {line["index"]: line for line in told}
+        *files, last = (json.loads(line) for line in archive.read("report.ndjson").splitlines())
+    by_index = {line["index"]: line for line in files}
     assert by_index[0]["file"] == "in/a.jpg"
     assert by_index[0]["report"]["engine"] == "echo"
     assert by_index[2]["problem"]["status"] == 415
     assert (last["summary"]["done"], last["summary"]["failed"]) == (3, 1)
 
 
-async def test_names_lead_nowhere_but_down(serving, echo_backend):
+async def test_names_in_a_zip_response_are_safe_relative_paths(serving, echo_backend):
     names = ["../../etc/passwd.jpg", "/abs.jpg", "C:\\x\\..\\y.jpg", "a\x00b.jpg", "...", "n" * 400 + ".jpg"]
     archive = zipped({})
     out = io.BytesIO(archive)
@@ -181,7 +181,7 @@ async def test_names_lead_nowhere_but_down(serving, echo_backend):
 
 
 def _encrypted(data: bytes) -> bytes:
-    """`data`, an archive of one member, with the flag of encryption set in both of its headers."""
+    """`data`, an archive of one member, marked as encrypted in both of its headers."""
     changed = bytearray(data)
     changed[6] |= 1
     directory = changed.rindex(b"PK\x01\x02")
@@ -190,7 +190,7 @@ def _encrypted(data: bytes) -> bytes:
 
 
 def _lying(size: int) -> bytes:
-    """An archive whose member says that it is small and unpacks to `size` zeros."""
+    """An archive whose member declares 100 bytes and unpacks to `size` zeros."""
     changed = bytearray(zipped({"bomb.jpg": bytes(size)}))
     for place in (22, changed.rindex(b"PK\x01\x02") + 24):
         changed[place : place + 4] = struct.pack("<I", 100)
@@ -217,7 +217,7 @@ def _damaged() -> bytes:
     ],
     ids=["encrypted", "bzip2", "lzma", "nested", "bomb", "lying bomb", "damaged", "empty"],
 )
-async def test_a_member_that_cannot_be_read_costs_only_itself(serving, echo_backend, archive, problem):
+async def test_unreadable_member_does_not_affect_the_others(serving, echo_backend, archive, problem):
     chosen = settings().model_copy(update={"limits": LimitSettings(max_body_bytes=1_000_000)})
     async with serving(echo_backend(), settings=chosen) as client:
         answer = await client.post("/v1/batch", files=parts(("a.zip", archive), ("good.jpg", picture())))
@@ -226,7 +226,7 @@ async def test_a_member_that_cannot_be_read_costs_only_itself(serving, echo_back
     assert good["status"] == 200
 
 
-async def test_what_archives_unpack_to_is_bounded_in_sum(serving, echo_backend):
+async def test_limits_the_total_unpacked_size_of_archives(serving, echo_backend):
     archive = zipped({f"{n}.bmp": bytes(80_000) for n in range(4)})
     async with serving(echo_backend(), settings=settings(batch_max_bytes=200_000, batch_concurrency=1)) as c:
         answer = await c.post("/v1/batch", content=archive, headers={"Content-Type": "application/zip"})
@@ -234,7 +234,7 @@ async def test_what_archives_unpack_to_is_bounded_in_sum(serving, echo_backend):
     assert types == ["unsupported-picture", "unsupported-picture", "too-large", "too-large"]
 
 
-async def test_an_archive_that_is_none_is_told_apart_from_the_files_beside_it(serving, echo_backend):
+async def test_broken_archive_fails_alone_beside_other_files(serving, echo_backend):
     broken = zipped({"a.jpg": picture()})[:60]
     async with serving(echo_backend(), settings=settings()) as client:
         beside = await client.post("/v1/batch", files=parts(("a.zip", broken), ("good.jpg", picture())))
@@ -245,8 +245,8 @@ async def test_an_archive_that_is_none_is_told_apart_from_the_files_beside_it(se
     assert (alone.status_code, alone.json()["type"]) == (400, "malformed-request")
 
 
-async def test_a_directory_of_millions_is_not_read(serving, echo_backend):
-    """An archive of nothing but directory: its entries would take a hundred times its size in memory."""
+async def test_rejects_an_archive_with_millions_of_directory_entries(serving, echo_backend):
+    """Reading the directory would take a hundred times the archive's size in memory."""
     entry = struct.pack(
         "<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0
     )
@@ -280,9 +280,7 @@ async def test_a_directory_of_millions_is_not_read(serving, echo_backend):
         (picture(), "image/jpeg", 400),
     ],
 )  # fmt: skip
-async def test_a_body_that_holds_no_pictures_is_a_problem(
-    serving, echo_backend, content, content_type, status
-):
+async def test_rejects_a_body_without_pictures(serving, echo_backend, content, content_type, status):
     async with serving(echo_backend(), settings=settings()) as client:
         answer = await client.post("/v1/batch", content=content, headers={"Content-Type": content_type})
     assert answer.status_code == status, answer.text
@@ -290,9 +288,7 @@ async def test_a_body_that_holds_no_pictures_is_a_problem(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
-async def test_a_full_disk_is_told_and_leaves_nothing_behind(
-    serving, echo_backend, spooled_here, monkeypatch
-):
+async def test_full_disk_is_503_and_leaves_no_files(serving, echo_backend, spooled_here, monkeypatch):
     opened = Path.open
 
     def full(path: Path, mode: str = "r", *rest, **options):
@@ -309,27 +305,70 @@ async def test_a_full_disk_is_told_and_leaves_nothing_behind(
         lines(await client.post("/v1/batch", files=parts(("a.jpg", picture()))))
 
 
-async def test_limits_of_files_and_bytes_are_the_batchs_own(serving, echo_backend, spooled_here):
-    chosen = settings(batch_max_files=2, batch_max_bytes=10_000).model_copy(
+SMALL = picture(side=16)
+
+
+@pytest.fixture
+def limited() -> Settings:
+    """Two files per batch and 10,000 bytes, 3,000 bytes per file."""
+    return settings(batch_max_files=2, batch_max_bytes=10_000).model_copy(
         update={"limits": LimitSettings(max_body_bytes=3_000)}
     )
-    small = picture(side=16)
-    async with serving(echo_backend(), settings=chosen) as client:
-        both = await client.post("/v1/batch", files=parts(("a.jpg", small), ("big.jpg", bytes(6_000))))
-        many = await client.post("/v1/batch", files=parts(*[(f"{n}.jpg", small) for n in range(3)]))
-        packed = await client.post(
-            "/v1/batch", files=parts(("a.zip", zipped({f"{n}": small for n in "abc"})))
-        )
-        huge = await client.post("/v1/batch", files=parts(("a.jpg", bytes(12_000))))
-        single = await client.post("/v1/enhance", files={"image": ("a.jpg", bytes(6_000))})
-    (good, big), _ = lines(both)
+
+
+async def test_file_over_the_limit_does_not_affect_the_others(serving, echo_backend, limited):
+    async with serving(echo_backend(), settings=limited) as client:
+        answer = await client.post("/v1/batch", files=parts(("a.jpg", SMALL), ("big.jpg", bytes(6_000))))
+    (good, big), _ = lines(answer)
     assert good["status"] == 200
     assert big["problem"]["type"] == "too-large"
-    assert [answer.status_code for answer in (many, packed, huge, single)] == [413] * 4
-    assert not list(spooled_here.iterdir()), "what was spooled stays"
 
 
-async def test_a_backend_that_goes_away_gives_a_problem_for_each_file(serving, echo_backend):
+@pytest.mark.parametrize(
+    "files",
+    [
+        parts(*[(f"{n}.jpg", SMALL) for n in range(3)]),
+        parts(("a.zip", zipped({f"{n}": SMALL for n in "abc"}))),
+        parts(("a.jpg", bytes(12_000))),
+    ],
+    ids=["files", "members of an archive", "bytes"],
+)
+async def test_rejects_a_batch_over_its_limits(serving, echo_backend, limited, spooled_here, files):
+    async with serving(echo_backend(), settings=limited) as client:
+        assert (await client.post("/v1/batch", files=files)).status_code == 413
+    assert not list(spooled_here.iterdir()), "spooled files remain"
+
+
+async def test_limits_of_batches_do_not_apply_to_single_pictures(serving, echo_backend, limited):
+    async with serving(echo_backend(), settings=limited) as client:
+        answer = await client.post("/v1/enhance", files={"image": ("a.jpg", bytes(6_000))})
+    assert answer.status_code == 413
+
+
+def form(*files: tuple[str, bytes]) -> bytes:
+    """A multipart body with the boundary x."""
+    head = '--x\r\nContent-Disposition: form-data; name="f"; filename="{}"\r\n\r\n'
+    return b"".join(head.format(name).encode() + data + b"\r\n" for name, data in files) + b"--x--\r\n"
+
+
+async def test_empty_file_inputs_do_not_count_towards_the_limit(serving, echo_backend, limited):
+    """Browsers send an empty part without a filename for a file input with nothing selected."""
+    body = form(("", b""), ("a.jpg", SMALL), ("", b""), ("b.jpg", SMALL))
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    async with serving(echo_backend(), settings=limited) as client:
+        answer = await client.post("/v1/batch", content=body, headers=headers)
+    files, _ = lines(answer)
+    assert [file["name"] for file in files] == ["a.jpg", "b.jpg"]
+
+
+async def test_a_picture_without_a_filename_is_rejected_with_a_hint(serving, echo_backend):
+    async with serving(echo_backend(), settings=settings()) as client:
+        answer = await client.post("/v1/batch", files={"f": (None, picture(side=400))})
+    assert (answer.status_code, answer.json()["type"]) == (400, "malformed-request")
+    assert "give its part a filename" in answer.json()["detail"]
+
+
+async def test_unreachable_backend_is_a_problem_of_each_remaining_file(serving, echo_backend):
     backend = echo_backend()
     served = 0
 
@@ -352,7 +391,7 @@ async def test_a_backend_that_goes_away_gives_a_problem_for_each_file(serving, e
     assert (summary["done"], summary["failed"]) == (2, 7)
 
 
-async def test_a_defect_is_one_files_problem(serving, echo_backend, fixed_finder):
+async def test_unexpected_error_is_the_problem_of_one_file(serving, echo_backend, fixed_finder):
     async with serving(echo_backend(), fixed_finder(defect=RuntimeError("bug")), settings()) as client:
         answer = await client.post("/v1/batch", files=parts(("a.jpg", picture())))
     (file,), _ = lines(answer)
@@ -360,7 +399,7 @@ async def test_a_defect_is_one_files_problem(serving, echo_backend, fixed_finder
     assert "bug" not in answer.text
 
 
-async def test_the_deadline_is_each_files_own(serving, echo_backend):
+async def test_each_file_has_its_own_deadline(serving, echo_backend):
     backend = echo_backend()
 
     async def hanging_once(request: httpx.Request) -> httpx.Response:
@@ -379,14 +418,14 @@ async def test_the_deadline_is_each_files_own(serving, echo_backend):
     assert good["status"] == 200
 
 
-async def test_no_more_files_are_at_work_than_a_batch_may_have(serving, echo_backend):
+async def test_limits_the_files_in_progress(serving, echo_backend):
     backend, at_work, most, all_here = echo_backend(), 0, 0, asyncio.Event()
 
     async def counting(request: httpx.Request) -> httpx.Response:
         nonlocal at_work, most
         at_work += 1
         most = max(most, at_work)
-        # The first ones wait for each other.
+        # The first three wait for each other.
         if most == 3:
             all_here.set()
         await asyncio.wait_for(all_here.wait(), 10)
@@ -401,11 +440,11 @@ async def test_no_more_files_are_at_work_than_a_batch_may_have(serving, echo_bac
     assert most == 3
 
 
-async def test_a_batch_holds_one_place_and_frees_it(serving, echo_backend):
-    backend, asked, may_go_on = echo_backend(), asyncio.Event(), asyncio.Event()
+async def test_batch_holds_one_place_until_it_ends(serving, echo_backend):
+    backend, entered, may_go_on = echo_backend(), asyncio.Event(), asyncio.Event()
 
     async def held(request: httpx.Request) -> httpx.Response:
-        asked.set()
+        entered.set()
         await may_go_on.wait()
         return await backend._echo(request)
 
@@ -414,19 +453,19 @@ async def test_a_batch_holds_one_place_and_frees_it(serving, echo_backend):
     async with serving(backend, settings=chosen) as client:
         files = parts(*[(f"{n}.jpg", picture(n)) for n in range(3)])
         batch = asyncio.create_task(client.post("/v1/batch", files=files))
-        await asyncio.wait_for(asked.wait(), 10)
-        second = asyncio.create_task(client.post("/v1/enhance", content=picture(10)))
-        gateway = client._transport.app.state.gateway
-        while gateway.admission.taken < 2:  # noqa: ASYNC110 - no event reports it
-            await asyncio.sleep(0.01)
-        assert (await client.post("/v1/enhance", content=picture(11))).status_code == 429
+        await asyncio.wait_for(entered.wait(), 10)
+        second = asyncio.create_task(client.post("/v1/enhance", content=picture(8)))
+        async with asyncio.timeout(10):
+            while client._transport.app.state.gateway.admission.taken < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert (await client.post("/v1/enhance", content=picture(9))).status_code == 429
         may_go_on.set()
         assert lines(await batch)[1]["done"] == 3
         assert (await second).status_code == 200
         assert (await client.post("/v1/enhance", content=picture())).status_code == 200
 
 
-async def test_a_process_that_stops_ends_the_batch_in_order(echo_backend, fixed_finder, monkeypatch):
+async def test_shutdown_ends_the_batch_with_problems_and_a_summary(echo_backend, fixed_finder, monkeypatch):
     from gateway.app import create_app
     from gateway.settings import ServerSettings
 
@@ -454,7 +493,7 @@ async def test_a_process_that_stops_ends_the_batch_in_order(echo_backend, fixed_
 
 @pytest.fixture(scope="module")
 def server(server_process, tmp_path_factory) -> Iterator[tuple[str, Path]]:
-    """A gateway on a real socket, and where it spools. Its answers are a megabyte each."""
+    """A gateway process and its spool folder. Each of its results has about a megabyte."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "spool").mkdir()
     environment = {
@@ -487,7 +526,7 @@ def _until(condition, seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
-def test_results_come_while_others_are_still_at_work(server):
+def test_sends_results_while_other_files_are_in_progress(server):
     url, spool = server
     body, content_type = _body(6)
     with (
@@ -503,20 +542,20 @@ def test_results_come_while_others_are_still_at_work(server):
     _until(lambda: not list(spool.iterdir()))
 
 
-def test_a_caller_who_leaves_ends_the_batch(server):
+def test_disconnect_ends_the_batch(server):
     url, spool = server
     body, content_type = _body(60)
     headers = {"Content-Type": content_type}
     with httpx.Client(timeout=60) as client, client.stream("POST", f"{url}/v1/batch", content=body,
                                                            headers=headers) as got:  # fmt: skip
-        # Held: a generator that is dropped closes the connection.
+        # Kept: garbage collection of the generator would close the connection.
         received = got.iter_lines()
         assert json.loads(next(received))["status"] == 200
         assert list(spool.iterdir())
     _until(lambda: not list(spool.iterdir()), 10)
 
 
-def test_a_caller_who_reads_nothing_is_given_up(server):
+def test_cancels_the_batch_of_a_client_that_stops_reading(server):
     url, spool = server
     content, content_type = _body(40)
     with _posted(url, content, content_type) as connection:
@@ -539,7 +578,7 @@ main(["serve", "--port", "0"])
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory of a process is read from /proc")
 def test_memory_does_not_grow_with_the_number_of_files(server_process, tmp_path):
-    """300 results of a megabyte and more, read slowly: what is not read yet is not made yet."""
+    """The gateway computes results only as fast as the client reads them: 300 of over a megabyte."""
     environment = {
         "GATEWAY_FACE_FINDER": "haar",
         "GPEN_BACKEND_ENGINE": "classical",
@@ -558,7 +597,7 @@ def test_memory_does_not_grow_with_the_number_of_files(server_process, tmp_path)
 
 
 def _read_slowly(url: str, count: int, pause_s: float) -> int:
-    """Bytes of the answer to a batch of that many pictures, read through a small window."""
+    """Post a batch of `count` pictures, read slowly, and return the size of the response."""
     content, content_type = _body(count)
     with _posted(url, content, content_type) as connection:
         received, tail = 0, b""
@@ -572,7 +611,7 @@ def _read_slowly(url: str, count: int, pause_s: float) -> int:
 
 @contextmanager
 def _posted(url: str, content: bytes, content_type: str) -> Iterator[socket.socket]:
-    """A connection that has sent a batch and reads through a small window."""
+    """A connection that has sent a batch and has a small receive buffer."""
     address = httpx.URL(url)
     head = (
         f"POST /v1/batch HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {content_type}\r\n"

@@ -1,4 +1,4 @@
-"""`gpen-gateway models`, as a process, against a server of files."""
+"""`gpen-gateway models` as a process, with a local file server."""
 
 import io
 import os
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def models(tmp_path, file_server):
-    """Runs the command in a folder of its own. Returns its exit status, output and errors."""
+    """Runs the command with a temporary folder. Returns its exit status, output and errors."""
 
     def run(*arguments, **environment):
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "GPEN_"))}
@@ -34,7 +34,7 @@ def test_list_shows_every_model_and_the_licence_once(models, tmp_path):
     assert out.count("missing") == 11
 
 
-def test_a_pull_that_fails_says_why_and_fails(models, file_server):
+def test_failed_pull_prints_the_reason(models, file_server):
     file_server.files["GPEN-BFR-256.pth"] = b"<html>hotel</html>"
     status, out, error = models("pull", "gpen-bfr-256", "gpen-bfr-512")
     assert status == 1
@@ -46,7 +46,7 @@ def test_a_pull_that_fails_says_why_and_fails(models, file_server):
     assert "Traceback" not in error
 
 
-def test_a_url_stands_in_for_the_mirror_of_the_environment(models, file_server):
+def test_url_option_overrides_the_mirror_variable(models, file_server):
     status, _, error = models(
         "pull",
         "gpen-bfr-256",
@@ -58,13 +58,13 @@ def test_a_url_stands_in_for_the_mirror_of_the_environment(models, file_server):
     assert "/elsewhere/GPEN-BFR-256.pth answered 404" in error
 
 
-def test_verify_without_checkpoints_fails_and_says_what_to_do(models):
+def test_verify_without_checkpoints_fails_with_a_hint(models):
     status, _, error = models("verify")
     assert status == 1
     assert "gpen-gateway models pull" in error
 
 
-def test_verify_tells_what_is_broken(models, tmp_path):
+def test_verify_reports_broken_files(models, tmp_path):
     (tmp_path / "GPEN-BFR-256.onnx").write_bytes(b"x")
     status, out, error = models("verify", "gpen-bfr-256")
     assert status == 1
@@ -73,7 +73,7 @@ def test_verify_tells_what_is_broken(models, tmp_path):
     assert "the published one has 75715262" in error
 
 
-def test_an_unknown_model_or_a_wrong_setting_is_a_usage_error(models):
+def test_unknown_model_or_invalid_setting_is_a_usage_error(models):
     assert models("pull", "gpen-bfr-9000")[0] == 2
     status, _, error = models("list", GPEN_MODELS_MIRROR="nowhere")
     assert status == 2
@@ -82,12 +82,12 @@ def test_an_unknown_model_or_a_wrong_setting_is_a_usage_error(models):
 
 
 @pytest.mark.slow
-def test_a_whole_checkpoint_is_pulled_verified_and_listed(models, file_server, tmp_path):
+def test_pulls_verifies_and_lists_a_checkpoint(models, file_server, tmp_path):
     torch = pytest.importorskip("torch")
     from gpen_backend.network.generator import Generator
 
     torch.manual_seed(1)
-    # Untrained, it paints beyond the range of pictures; with this little of each colour it does not.
+    # Scaled down, else the output of an untrained network leaves the range of pictures.
     state = {
         name: tensor * 0.2 if "to_rgb" in name and name.endswith("conv.weight") else tensor
         for name, tensor in Generator(256, 1, 0.5).state_dict().items()

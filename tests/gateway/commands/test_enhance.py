@@ -1,4 +1,4 @@
-"""The commands as people run them: processes of their own, on folders of real pictures."""
+"""`enhance` and `preprocess` as separate processes, on folders of pictures."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def shade(value: int, suffix: str = "png") -> bytes:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Three pictures in a folder and below it."""
+    """Three pictures in a folder and its subfolders, and two files that are ignored."""
     folder = tmp_path / "in"
     (folder / "sub" / "deep").mkdir(parents=True)
     (folder / "a.png").write_bytes(shade(SHADES[0]))
@@ -74,9 +74,7 @@ def results(out: Path) -> set[str]:
 HIDDEN = {".gpen-gateway.json", ".gpen-gateway.lock"}
 
 
-def test_a_folder_is_mirrored_and_a_second_run_does_only_what_changed(
-    run: Command, tree: Path, tmp_path: Path
-):
+def test_mirrors_a_folder_and_a_second_run_processes_only_changes(run: Command, tree: Path, tmp_path: Path):
     out = tmp_path / "out"
     first = run("enhance", "in", "-o", "out", "--strength", "50")
     assert (first.returncode, first.stderr) == (0, "")
@@ -105,7 +103,7 @@ def test_a_folder_is_mirrored_and_a_second_run_does_only_what_changed(
     assert "4 done, 0 unchanged" in third.stdout
 
 
-def test_broken_files_are_named_and_the_rest_goes_on(run: Command, tree: Path, tmp_path: Path):
+def test_reports_broken_files_and_processes_the_rest(run: Command, tree: Path, tmp_path: Path):
     (tree / "broken.jpg").write_bytes(b"not a picture")
     (tree / "half.png").write_bytes(shade(80)[:60])
     out = tmp_path / "out"
@@ -116,14 +114,14 @@ def test_broken_files_are_named_and_the_rest_goes_on(run: Command, tree: Path, t
     assert "in/half.png: The picture is damaged" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert results(out) == {"a.png", "sub/b.jpeg", "sub/deep/c.png"} | HIDDEN
-    told = [json.loads(line) for line in (tmp_path / "report.ndjson").read_text().splitlines()]
-    by_input = {Path(line["input"]).name: line for line in told}
+    lines = [json.loads(line) for line in (tmp_path / "report.ndjson").read_text().splitlines()]
+    by_input = {Path(line["input"]).name: line for line in lines}
     assert by_input["broken.jpg"]["problem"]["type"] == "unsupported-picture"
     assert by_input["a.png"]["report"]["engine"] == "classical"
-    assert len(told) == 5
+    assert len(lines) == 5
 
 
-def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(
+def test_ctrl_c_keeps_finished_results_and_the_next_run_continues(
     tree: Path, tmp_path: Path, environment: dict[str, str], run: Command
 ):
     for number in range(22):
@@ -137,7 +135,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell's background jobs ignore Ctrl-C, and so would what they start.
+        # Processes started by a shell's background jobs ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 60
@@ -149,7 +147,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(
         stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 130, stderr
     assert stderr == "interrupted\n"
-    assert " left: the same command goes on from here" in stdout
+    assert " left: run the same command to continue" in stdout
     done = int(stdout.split()[0])
     assert 1 <= done < 25
     assert not [name for name in results(out) if name.endswith(".part")]
@@ -158,7 +156,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(
     assert again.returncode == 0
 
 
-def test_preprocess_takes_files_and_patterns_and_other_parameters(run: Command, tree: Path, tmp_path: Path):
+def test_preprocess_accepts_files_patterns_and_parameters(run: Command, tree: Path, tmp_path: Path):
     ran = run(
         "preprocess", "in/a.png", "in/sub/**/*.png", "-o", "out", "--format", "webp", "--param", "yaw=off"
     )
@@ -169,14 +167,23 @@ def test_preprocess_takes_files_and_patterns_and_other_parameters(run: Command, 
     assert set(kept["made_by"]) == {"version", "finder"}
 
 
-def test_a_gateway_elsewhere_is_used(run: Command, tree: Path, tmp_path: Path, gateway_url: str):
-    # Nothing of its own is started: no such face finder could.
+def test_uses_the_gateway_at_a_url(run: Command, tree: Path, tmp_path: Path, gateway_url: str):
+    # No gateway is started: it would reject the face finder.
     ran = run("enhance", "in", "-o", "out", "--url", gateway_url, GATEWAY_FACE_FINDER="none")
     assert ran.returncode == 0, ran.stderr
     assert "3 done" in ran.stdout
 
 
-def test_a_gateway_that_is_not_there_is_told(run: Command, tree: Path):
+def test_without_the_internet_the_missing_checkpoint_is_reported_once(run: Command, tree: Path):
+    offline = {"GPEN_BACKEND_ENGINE": "auto", "GPEN_BACKEND_FETCH": "on", "https_proxy": "http://127.0.0.1:9"}
+    ran = run("enhance", "in/a.png", "-o", "out", **offline)
+    assert ran.returncode == 0
+    (message,) = ran.stderr.splitlines()
+    assert message.startswith("gpen-gateway: gpen-bfr-512 has no checkpoint")
+    assert "gpen-gateway models pull gpen-bfr-512" in message
+
+
+def test_unreachable_gateway_ends_the_command_with_a_message(run: Command, tree: Path):
     ran = run("enhance", "in", "-o", "out", "--url", "http://127.0.0.1:9", "--patience", "0.1")
     assert ran.returncode == 1
     assert "given up: no connection to http://127.0.0.1:9" in ran.stderr
@@ -184,19 +191,19 @@ def test_a_gateway_that_is_not_there_is_told(run: Command, tree: Path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["nowhere", "-o", "out"], "no picture is there"),
         (["in/*.tiff", "-o", "out"], "no picture is there"),
         (["in", "-o", "in"], "is one of the inputs; use another folder"),
         (["in", "-o", "out", "--strength", "900"], "strength: "),
-        (["in", "-o", "out", "--param", "strenght=3"], "strenght: unknown; the parameters are "),
+        (["in", "-o", "out", "--param", "strenght=3"], "strenght: unknown parameter; "),
         (["in", "-o", "out", "--param", "strength"], "write it as NAME=VALUE"),
         (["in/a.png", "other/a.png", "-o", "out"], "would both become out/a.png"),
     ],
 )
-def test_what_cannot_be_done_is_refused_before_anything_starts(
-    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Sequence[str], told: str
+def test_rejects_invalid_arguments_before_writing_anything(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Sequence[str], message: str
 ):
     from click.testing import CliRunner
 
@@ -207,12 +214,12 @@ def test_what_cannot_be_done_is_refused_before_anything_starts(
     monkeypatch.chdir(tmp_path)
     ran = CliRunner().invoke(main, ["enhance", *arguments])
     assert ran.exit_code == 2
-    assert told in ran.stderr
+    assert message in ran.stderr
     assert not (tmp_path / "out").exists()
     assert results(tree) == {"a.png", "sub/b.jpeg", "sub/deep/c.png", "notes.txt", ".hidden.png"}
 
 
-def test_files_of_others_in_the_folder_of_results_are_left_alone(run: Command, tree: Path, tmp_path: Path):
+def test_keeps_unknown_files_in_the_folder_of_results(run: Command, tree: Path, tmp_path: Path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "a.png").write_bytes(b"mine")

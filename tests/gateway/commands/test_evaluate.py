@@ -20,7 +20,7 @@ def evaluate(*arguments, **environment):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory, astronaut):
-    """Two small portraits, one of them dark and in a folder below, a wall, and a file that is no picture."""
+    """Two small portraits, a dark one in a subfolder, a wall, and a file that is not a picture."""
     folder = tmp_path_factory.mktemp("photos")
     (folder / "below").mkdir()
     small = astronaut[:300, 90:390]
@@ -41,58 +41,58 @@ def sharp(tmp_path_factory, astronaut):
 
 @pytest.fixture(scope="module")
 def run(photos, sharp, gateway_url, tmp_path_factory):
-    """One run on everything: what it printed, its status, and the folder of its report."""
+    """The outcome of one run on all photos, and the folder of its report."""
     out = tmp_path_factory.mktemp("out")
     outcome = evaluate(photos, "-o", out, "--sharp", sharp, "--url", gateway_url, "--seed", 3)
     return outcome, out
 
 
 @pytest.fixture(scope="module")
-def told(run):
+def report(run):
     return json.loads((run[1] / "report.json").read_text())
 
 
-def test_a_broken_file_is_named_and_the_rest_goes_on(run, told):
+def test_reports_a_broken_file_and_processes_the_rest(run, report):
     outcome, _ = run
     assert outcome.exit_code == 1
     assert "broken.jpg" in outcome.output
-    assert list(told["counts"]["broken"]) == ["broken.jpg"]
-    assert told["counts"]["photos"] == 3
+    assert list(report["counts"]["broken"]) == ["broken.jpg"]
+    assert report["counts"]["photos"] == 3
 
 
-def test_photos_without_a_face_are_counted_and_not_measured(told):
-    assert told["counts"]["without_face"] == ["wall.png"]
-    assert len(told["spreads"]["exposure"]["input"]["values"]) == 2
+def test_counts_photos_without_a_face_but_does_not_measure_them(report):
+    assert report["counts"]["without_face"] == ["wall.png"]
+    assert len(report["spreads"]["exposure"]["input"]["values"]) == 2
 
 
-def test_the_engine_is_named(run, told):
-    assert told["made_by"]["engine"] == "classical"
+def test_names_the_engine(run, report):
+    assert report["made_by"]["engine"] == "classical"
     assert "classical" in run[0].output
     assert "little about GPEN" in (run[1] / "report.html").read_text()
 
 
-def test_the_exposures_of_a_dark_and_a_light_photo_come_together(told):
-    exposure = told["spreads"]["exposure"]
+def test_standardising_equalises_the_exposure_of_dark_and_light_photos(report):
+    exposure = report["spreads"]["exposure"]
     assert exposure["ours"]["std"] < 0.3 * exposure["input"]["std"]
     assert exposure["ours"]["cut"] == pytest.approx(1 - exposure["ours"]["std"] / exposure["input"]["std"])
 
 
-def test_framing_by_the_face_puts_every_face_in_one_place(told):
+def test_framing_face_puts_every_face_at_the_same_position(report):
     for measure in ("eye_x", "eye_y", "scale"):
-        values = told["spreads"][measure]["face"]["values"]
+        values = report["spreads"][measure]["face"]["values"]
         assert np.ptp(values) < 1e-4
 
 
-def test_every_way_is_compared_with_the_truth(told):
-    assert set(told["likeness"]["psnr"]) == {"degraded", "raw", "recipe", "ours", "face", "photo"}
-    for values in told["likeness"]["psnr"].values():
+def test_compares_every_column_with_the_ground_truth(report):
+    assert set(report["likeness"]["psnr"]) == {"degraded", "raw", "recipe", "ours", "face", "photo"}
+    for values in report["likeness"]["psnr"].values():
         assert 5 < values["mean"] < 60
-    for values in told["likeness"]["ssim"].values():
+    for values in report["likeness"]["ssim"].values():
         assert 0 < values["mean"] <= 1
 
 
-def test_the_report_needs_nothing_but_itself(run):
-    """No style, script, font or picture comes from anywhere else."""
+def test_report_is_self_contained(run):
+    """Styles, scripts, fonts and pictures are embedded."""
     text = (run[1] / "report.html").read_text()
     sources = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"' )>]+)""", text)
     assert sources
@@ -101,7 +101,7 @@ def test_the_report_needs_nothing_but_itself(run):
     assert "$" not in re.sub(r"base64,[^\"]*", "", text), "a placeholder was left"
 
 
-def test_the_reports_tags_are_closed(run):
+def test_report_closes_its_tags(run):
     class Balance(HTMLParser):
         void = frozenset({"meta", "img", "br"})
 
@@ -125,38 +125,38 @@ def test_the_reports_tags_are_closed(run):
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_numbers(photos, sharp, gateway_url, told, tmp_path):
+def test_same_seed_gives_the_same_numbers(photos, sharp, gateway_url, report, tmp_path):
     evaluate(photos, "-o", tmp_path, "--sharp", sharp, "--url", gateway_url, "--seed", 3, "--limit", 1)
     again = json.loads((tmp_path / "report.json").read_text())
-    assert again["likeness"] == told["likeness"]
+    assert again["likeness"] == report["likeness"]
     assert again["counts"]["photos"] + len(again["counts"]["broken"]) == 1
 
 
-def test_an_embedded_gateway_serves_as_well(sharp, tmp_path):
+def test_works_with_an_embedded_gateway(sharp, tmp_path):
     outcome = evaluate(sharp, "-o", tmp_path / "new")
     assert outcome.exit_code == 0, outcome.output
     assert "1 of 1 photos with a face" in outcome.output
     assert (tmp_path / "new" / "report.html").exists()
 
 
-def test_a_folder_without_pictures_is_a_wrong_argument(tmp_path):
+def test_rejects_a_folder_without_pictures(tmp_path):
     outcome = evaluate(tmp_path, "-o", tmp_path / "out")
     assert outcome.exit_code == 2
     assert str(tmp_path) in outcome.output
 
 
-def test_a_gateway_that_is_not_there_ends_the_run(photos, tmp_path):
+def test_unreachable_gateway_ends_the_run(photos, tmp_path):
     outcome = evaluate(photos, "-o", tmp_path, "--url", "http://127.0.0.1:9", "--patience", 0)
     assert outcome.exit_code == 1
     assert "given up" in outcome.output
 
 
-def test_a_gateway_that_goes_away_ends_the_run_without_a_trace(photos, tmp_path, monkeypatch):
+def test_gateway_lost_during_the_run_ends_it_without_a_traceback(photos, tmp_path, monkeypatch):
     async def gone(*_, **__):
         raise httpx.ConnectError("gone")
 
     monkeypatch.setattr("httpx.AsyncClient.post", gone)
-    outcome = evaluate(photos, "-o", tmp_path)
+    outcome = evaluate(photos, "-o", tmp_path, "--patience", 0)
     assert outcome.exit_code == 1
     assert "given up" in outcome.output
     assert not (tmp_path / "report.html").exists()

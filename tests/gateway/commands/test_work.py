@@ -1,4 +1,4 @@
-"""Working with gateways that are busy, away, or refuse; and what is kept of it."""
+"""Work with gateways that are busy, unreachable or refuse requests; the manifest."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from gateway.commands.inputs import Job
 from gateway.commands.manifest import FILE_NAME, Manifest, ManifestUnusable, Record
 from gateway.commands.select import select
 from gateway.commands.work import Route, Tally, Worker
-from gateway.remote import GatewayGone, Refused
+from gateway.remote import GatewayGone, PatientClient, Refused
 
 pytestmark = pytest.mark.anyio
 BY = {"version": "1", "finder": "haar"}
@@ -28,7 +28,7 @@ def jobs(tmp_path: Path) -> list[Job]:
 
 
 class Runs:
-    """Runs `jobs` against a gateway that answers as `answer` says."""
+    """Runs `jobs` against a gateway with the responses of `answer`."""
 
     def __init__(self, jobs: list[Job], out: Path) -> None:
         self.jobs, self.out, self.tally, self.manifest = jobs, out, Tally(), Manifest.read(out)
@@ -38,8 +38,8 @@ class Runs:
         transport = httpx.MockTransport(answer)
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
             worker = Worker(
-                client, Route("/v1/enhance", {"strength": "3"}), self.out, self.manifest, self.tally,
-                patience_s=patience_s, report=None, progressed=lambda due, why: None,
+                PatientClient(client, patience_s), Route("/v1/enhance", {"strength": "3"}), self.out,
+                self.manifest, self.tally, report=None, on_progress=lambda due, reason: None,
             )  # fmt: skip
             await worker.run(due, concurrency)
 
@@ -59,7 +59,7 @@ def later(status: int = 429) -> httpx.Response:
     return httpx.Response(status, json=problem, headers={"Retry-After": "0.1"})
 
 
-async def test_results_are_written_and_recorded(runs, jobs):
+async def test_writes_and_records_results(runs, jobs):
     await runs(picture)
     assert (runs.out / "sub/2.png").read_bytes() == b"made of 2"
     assert runs.tally.done == 4
@@ -68,25 +68,25 @@ async def test_results_are_written_and_recorded(runs, jobs):
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_a_gateway_that_says_later_is_asked_later(runs, status):
-    asked = []
+async def test_retries_while_the_gateway_is_busy(runs, status):
+    requests = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request.content)
-        return picture(request) if asked.count(request.content) == 2 else later(status)
+        requests.append(request.content)
+        return picture(request) if requests.count(request.content) == 2 else later(status)
 
     await runs(answer)
     assert runs.tally.done == 4
-    assert len(asked) == 8
+    assert len(requests) == 8
 
 
-async def test_a_gateway_that_is_away_is_waited_for(runs):
-    asked = 0
+async def test_retries_while_the_gateway_is_unreachable(runs):
+    requests = 0
 
     def answer(request: httpx.Request) -> httpx.Response:
-        nonlocal asked
-        asked += 1
-        if asked == 1:
+        nonlocal requests
+        requests += 1
+        if requests == 1:
             raise httpx.ConnectError("refused")
         return picture(request)
 
@@ -94,7 +94,7 @@ async def test_a_gateway_that_is_away_is_waited_for(runs):
     assert runs.tally.done == 4
 
 
-async def test_a_gateway_that_stays_busy_ends_the_run_and_what_is_done_is_kept(runs, jobs):
+async def test_gives_up_on_a_busy_gateway_and_keeps_finished_results(runs, jobs):
     def answer(request: httpx.Request) -> httpx.Response:
         return picture(request) if request.content == b"0" else later(503)
 
@@ -105,20 +105,20 @@ async def test_a_gateway_that_stays_busy_ends_the_run_and_what_is_done_is_kept(r
     assert left.unchanged == 1
 
 
-async def test_a_gateway_that_wants_a_key_ends_the_run_at_once(runs):
-    asked = []
+async def test_missing_api_key_ends_the_run_at_once(runs):
+    requests = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
+        requests.append(request)
         return httpx.Response(401, json={"title": "An API key is needed", "detail": "send one"})
 
     with pytest.raises(Refused, match="An API key is needed: send one"):
         await runs(answer, concurrency=1)
-    assert len(asked) == 1
+    assert len(requests) == 1
 
 
-async def test_what_a_crash_leaves_is_made_again_and_nobody_elses(runs, jobs):
-    """A file without a finished record is ours, if a run had said that it would make it."""
+async def test_processes_unfinished_results_of_a_crashed_run_again(runs, jobs):
+    """The manifest names every output before a run writes it."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         raise asyncio.CancelledError
@@ -131,7 +131,7 @@ async def test_what_a_crash_leaves_is_made_again_and_nobody_elses(runs, jobs):
     assert left.in_the_way == []
 
 
-async def test_an_input_that_goes_away_costs_only_itself(runs, jobs):
+async def test_missing_input_does_not_affect_the_others(runs, jobs):
     jobs[1].source.unlink()
     await runs(picture)
     assert runs.tally.done == 3
@@ -148,14 +148,14 @@ async def test_an_input_that_goes_away_costs_only_itself(runs, jobs):
     ],
     ids=["input", "output gone", "output changed", "touched"],
 )
-async def test_what_changed_is_made_again(runs, jobs, change, reason):
+async def test_processes_changed_files_again(runs, jobs, change, reason):
     await runs(picture)
     change(jobs[2], runs.out)
     due = select(jobs, runs.out, Manifest.read(runs.out), lambda job: {"format": "png"}, BY, False).due
     assert [(one.job, one.reason) for one in due] == ([(jobs[2], reason)] if reason else [])
 
 
-async def test_other_parameters_and_another_gateway_make_all_again(runs, jobs):
+async def test_other_parameters_or_another_gateway_make_every_result_due(runs, jobs):
     await runs(picture)
 
     def reasons(parameters: dict[str, str], by: dict[str, str]) -> set[str]:
@@ -167,23 +167,23 @@ async def test_other_parameters_and_another_gateway_make_all_again(runs, jobs):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"version": 1}', b'{"version": 99, "results": {}}'])
-async def test_a_manifest_that_is_none_is_told_and_not_taken_for_an_empty_one(tmp_path, content):
+async def test_rejects_an_invalid_manifest(tmp_path, content):
     (tmp_path / FILE_NAME).write_bytes(content)
     with pytest.raises(ManifestUnusable, match="delete it, or use --force"):
         Manifest.read(tmp_path)
 
 
-async def test_a_manifest_reads_what_it_wrote(tmp_path):
+async def test_manifest_round_trip(tmp_path):
     manifest = Manifest(tmp_path)
     state = FileState(3, 4, "5")
     manifest.records["a/b.png"] = Record("/x", {"quality": 5, "model": None}, BY, state, state)
     manifest.records["c.png"] = Record("/y", {}, BY)
-    await manifest.save_now_and_then()
+    await manifest.save_periodically()
     assert Manifest.read(tmp_path).records == manifest.records
     assert json.loads((tmp_path / FILE_NAME).read_text())["version"] == 1
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     write_file(tmp_path / "a", b"old")
 
     def full(*_: object) -> None:

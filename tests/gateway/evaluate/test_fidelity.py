@@ -12,7 +12,7 @@ from gateway.evaluate.fidelity import (
     compare,
     crop,
     crop_matrix,
-    tone_matched,
+    match_tone,
 )
 from gpen_common.geometry import scale_of, similarity, transform, warp
 
@@ -25,13 +25,13 @@ def truth():
     return np.kron(coarse, np.ones((8, 8, 1), np.uint8))
 
 
-def test_the_truth_is_like_itself(truth):
+def test_identical_crops_have_perfect_fidelity(truth):
     same = compare(truth, truth)
     assert (same.psnr, same.ssim, same.toned_psnr, same.toned_ssim) == (100, 1, 100, 1)
     assert same.lpips is None
 
 
-def test_more_noise_is_less_likeness(truth):
+def test_fidelity_falls_with_noise(truth):
     rng = np.random.default_rng(1)
     little, much = (
         compare(np.clip(truth + rng.normal(0, sigma, truth.shape), 0, 255).astype(np.uint8), truth)
@@ -43,19 +43,19 @@ def test_more_noise_is_less_likeness(truth):
 
 
 @given(st.floats(0.6, 1.4), st.floats(-20, 20))
-def test_light_that_was_changed_on_purpose_does_not_count_when_tones_are_matched(gain, offset):
+def test_match_tone_undoes_a_gain_and_offset(gain, offset):
     truth = np.random.default_rng(4).integers(90, 150, (32, 32, 3), np.uint8)
     lit = np.rint(truth * gain + offset).astype(np.uint8)
-    assert np.abs(tone_matched(lit, truth).astype(int) - truth).max() <= 1
+    assert np.abs(match_tone(lit, truth).astype(int) - truth).max() <= 1
 
 
-def test_a_picture_of_one_grey_is_matched_to_the_mean():
+def test_match_tone_maps_a_uniform_picture_to_the_mean():
     grey, truth = np.full((8, 8, 3), 7, np.uint8), np.full((8, 8, 3), 200, np.uint8)
-    np.testing.assert_array_equal(tone_matched(grey, truth), truth)
+    np.testing.assert_array_equal(match_tone(grey, truth), truth)
 
 
-def test_the_compared_part_shows_the_same_of_the_face_wherever_the_result_has_it():
-    """By the true geometry: a turned, scaled and moved result is compared where its face really is."""
+def test_crop_shows_the_same_part_of_a_transformed_result():
+    """The crop follows the geometry of a rotated, scaled and moved result."""
     y, x = np.indices((400, 400))
     photo = np.stack([x / 2, y / 2, (x + y) / 4], -1).astype(np.uint8)
     to_crop = crop_matrix(FIVE)
@@ -67,17 +67,17 @@ def test_the_compared_part_shows_the_same_of_the_face_wherever_the_result_has_it
     assert np.abs(one.astype(int) - other).mean() < 1
 
 
-def test_the_compared_part_has_gpens_scale():
+def test_crop_has_gpens_scale():
     assert scale_of(crop_matrix(FIVE)) * np.hypot(100, 5) == pytest.approx(107.39, abs=0.01)
     eyes = transform(crop_matrix(FIVE), FIVE[:2])
     assert eyes.mean(0) == pytest.approx((255.735 - 144, 242.59 - 188), abs=0.01)
 
 
-def test_a_face_that_is_cut_off_is_not_compared():
+def test_crop_is_none_for_a_cut_off_face():
     assert crop(np.zeros((400, 220, 3), np.uint8), np.eye(2, 3), crop_matrix(FIVE)) is None
 
 
-def test_without_the_package_lpips_is_not_available(monkeypatch):
+def test_lpips_is_unavailable_without_its_package(monkeypatch):
     real = builtins.__import__
 
     def without(name, *rest):

@@ -8,14 +8,20 @@ from gateway.evaluate.degrade import draw
 from gateway.evaluate.experiment import PhotoOutcome, SharpOutcome, Treated
 from gateway.evaluate.fidelity import Fidelity
 from gateway.evaluate.measure import Place, Tone
-from gateway.evaluate.summary import document, likeness, side_effects, spreads, warnings
+from gateway.evaluate.summary import (
+    build_document,
+    count_warnings,
+    summarise_fidelity,
+    summarise_side_effects,
+    summarise_spreads,
+)
 
 COLUMNS = ["degraded", *(column.name for column in SHARP_COLUMNS)]
 LIKE = Fidelity(psnr=30.0, ssim=0.9, toned_psnr=31.0, toned_ssim=0.95, lpips=None)
 
 
-def photo(name, exposure, after, noise=(1.0, 1.0), clipped=(0.0, 0.0), seen=True, told=()):
-    """A face whose exposure became `after` in every column, and that every portrait has in its middle."""
+def photo(name, exposure, after, noise=(1.0, 1.0), clipped=(0.0, 0.0), seen=True, warned=()):
+    """A photo with a face whose exposure becomes `after` in every column."""
     before = Tone(exposure, 40.0, clipped[0], noise[0])
     place = Place(0.5, 0.4, 0.2)
     treated = Treated(place, place if seen else None, Tone(after, 40.0, clipped[1], noise[1]), before)
@@ -23,35 +29,35 @@ def photo(name, exposure, after, noise=(1.0, 1.0), clipped=(0.0, 0.0), seen=True
         name, 100, 100, None, Place(exposure / 255, 0.4, 0.2), before,
         treated={column.name: treated for column in STANDARDISED},
         enhanced={column.name: before for column in SHARP_COLUMNS},
-        warnings=told,
+        warnings=warned,
     )  # fmt: skip
 
 
 FACELESS = PhotoOutcome("wall", 100, 100, warnings=("no_face: none",))
 
 
-def test_a_cut_is_the_share_of_the_spread_that_is_gone():
-    table = spreads([photo("a", 100, 140), photo("b", 200, 150), FACELESS])
+def test_cut_is_the_relative_reduction_of_the_spread():
+    table = summarise_spreads([photo("a", 100, 140), photo("b", 200, 150), FACELESS])
     row = table["exposure"]["ours"]
     assert (row["std"], row["iqr"], row["cut"]) == pytest.approx((5, 5, 0.9))
     assert table["exposure"]["raw enhanced"]["cut"] == 0
     assert table["eye_x"]["ours"]["cut"] == pytest.approx(1)
 
 
-def test_a_spread_that_grew_is_a_negative_cut():
-    assert spreads([photo("a", 140, 100), photo("b", 150, 200)])["exposure"]["ours"]["cut"] == pytest.approx(
-        -9
-    )
+def test_cut_is_negative_for_a_larger_spread():
+    assert summarise_spreads([photo("a", 140, 100), photo("b", 150, 200)])["exposure"]["ours"][
+        "cut"
+    ] == pytest.approx(-9)
 
 
-def test_faces_that_are_not_seen_again_count_for_their_place_only():
-    table = spreads([photo("a", 100, 140), photo("b", 200, 150, seen=False)])
+def test_faces_that_are_not_found_again_have_no_seen_place():
+    table = summarise_spreads([photo("a", 100, 140), photo("b", 200, 150, seen=False)])
     assert len(table["scale"]["ours"]["values"]) == 2
     assert len(table["scale"]["ours seen"]["values"]) == 1
 
 
-def test_noise_under_that_of_rounding_counts_as_that():
-    effects = side_effects([photo("a", 100, 140, noise=(0.01, 0.2), clipped=(0.01, 0.03))])["ours"]
+def test_noise_below_rounding_counts_as_rounding():
+    effects = summarise_side_effects([photo("a", 100, 140, noise=(0.01, 0.2), clipped=(0.01, 0.03))])["ours"]
     assert effects["noise_ratio"] == 1
     assert effects["clipped_growth"] == pytest.approx(0.02)
 
@@ -62,24 +68,24 @@ def sharp(name, missing=()):
 
 
 def test_means_are_over_the_same_photos_in_every_column():
-    table = likeness([sharp("a"), sharp("b", missing=("recipe",))])
+    table = summarise_fidelity([sharp("a"), sharp("b", missing=("recipe",))])
     assert {row["count"] for row in table["psnr"].values()} == {1}
     assert list(table["psnr"]) == COLUMNS
 
 
-def test_what_is_not_available_has_no_row():
-    assert "lpips" not in likeness([sharp("a")])
+def test_unavailable_measure_has_no_row():
+    assert "lpips" not in summarise_fidelity([sharp("a")])
 
 
-def test_warnings_are_counted_by_kind():
-    told = [photo("a", 1, 1, told=("yaw: 30", "small_face: x")), photo("b", 1, 1, told=("yaw: 40",))]
-    assert warnings(told) == {"yaw": 2, "small_face": 1}
+def test_counts_warnings_by_kind():
+    photos = [photo("a", 1, 1, warned=("yaw: 30", "small_face: x")), photo("b", 1, 1, warned=("yaw: 40",))]
+    assert count_warnings(photos) == {"yaw": 2, "small_face": 1}
 
 
 @pytest.mark.parametrize("outcomes", [[], [FACELESS], [photo("a", 100, 140), FACELESS]])
 @pytest.mark.parametrize("truths", [[], [sharp("a"), sharp("b", missing=("ours",))]])
-def test_whatever_came_of_it_is_json(outcomes, truths):
-    told = document({"engine": "x"}, {"seed": 1}, outcomes, truths, {"c": "broken"}, "not available")
-    again = json.loads(json.dumps(told, allow_nan=False))
+def test_any_outcomes_are_valid_json(outcomes, truths):
+    summary = build_document({"engine": "x"}, {"seed": 1}, outcomes, truths, {"c": "broken"}, "not available")
+    again = json.loads(json.dumps(summary, allow_nan=False))
     assert again["counts"]["with_face"] == len([o for o in outcomes if o.has_face])
     assert np.isfinite([row["std"] for rows in again["spreads"].values() for row in rows.values()]).all()

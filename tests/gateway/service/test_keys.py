@@ -1,4 +1,4 @@
-"""Keys are made, found, revoked and reloaded, and their file never breaks what works."""
+"""Keys: making, finding, revoking and reloading them; invalid files."""
 
 import json
 import logging
@@ -24,12 +24,12 @@ def path(tmp_path: Path) -> Path:
 
 
 def cli(path: Path, *arguments: str) -> tuple[int, str, str]:
-    """Exit status, what was printed, and what was told beside it."""
+    """Run `gpen-gateway keys`; returns its exit status, output and errors."""
     outcome = CliRunner(env={"GATEWAY_KEYS_FILE": str(path)}).invoke(main, ["keys", *arguments])
     return outcome.exit_code, outcome.stdout, outcome.stderr
 
 
-async def test_a_key_is_found_by_its_whole_text_and_by_nothing_else(path):
+async def test_finds_a_key_only_by_its_whole_text(path):
     key, other = make_key(path, "one"), make_key(path, "other")
     ring = KeyRing(path)
     assert (await ring.find(key)).name == "one"
@@ -49,14 +49,14 @@ async def test_a_key_is_found_by_its_whole_text_and_by_nothing_else(path):
 
 
 @given(st.text())
-async def test_no_text_is_a_key_by_chance(tmp_path_factory, text):
+async def test_rejects_any_other_text(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "keys-of-one.json"
     if not path.exists():
         make_key(path, "one")
     assert await KeyRing(path).find(text) is None
 
 
-def test_the_file_holds_no_key_and_only_its_owner_may_read_it(path):
+def test_file_has_no_secret_and_is_private_to_its_owner(path):
     key = make_key(path, "one")
     _, key_id, secret = key.split("_")
     assert len(bytes.fromhex(secret)) == 32
@@ -65,20 +65,20 @@ def test_the_file_holds_no_key_and_only_its_owner_may_read_it(path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_record_shows_no_hash_when_it_is_printed(path):
+def test_repr_of_a_record_has_no_hash(path):
     make_key(path, "one")
     (record,) = read_keys(path)
     assert record.sha256 not in repr(record)
 
 
-def test_keys_made_at_the_same_time_are_all_there(path):
+def test_keeps_all_keys_made_concurrently(path):
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda number: make_key(path, f"key {number}"), range(24)))
     assert len({record.id for record in read_keys(path)}) == 24
     assert {file.name for file in path.parent.iterdir()} == {path.name, f"{path.name}.lock"}
 
 
-async def test_a_revoked_key_is_known_as_such_and_the_others_stay(path):
+async def test_revoked_key_is_found_as_revoked_and_others_stay_valid(path):
     key, other = make_key(path, "one"), make_key(path, "other")
     ring = KeyRing(path)
     revoked = revoke_key(path, key.split("_")[1])
@@ -87,16 +87,20 @@ async def test_a_revoked_key_is_known_as_such_and_the_others_stay(path):
     assert len(ring) == 1
 
 
-def test_revoking_twice_keeps_the_first_moment_and_an_unknown_id_is_told(path):
+def test_revoking_twice_keeps_the_first_time(path):
     key_id = make_key(path, "one").split("_")[1]
     assert revoke_key(path, key_id) == revoke_key(path, key_id)
+
+
+def test_revoking_an_unknown_id_changes_nothing(path):
+    make_key(path, "one")
     before = path.read_bytes()
     with pytest.raises(UnknownKey, match="0123456789ab"):
         revoke_key(path, "0123456789ab")
     assert path.read_bytes() == before
 
 
-async def test_a_new_key_counts_from_the_next_request_on(path):
+async def test_new_key_is_valid_without_a_restart(path):
     make_key(path, "one")
     ring = KeyRing(path)
     later = make_key(path, "later", rate="5/minute")
@@ -104,7 +108,7 @@ async def test_a_new_key_counts_from_the_next_request_on(path):
 
 
 @pytest.mark.parametrize("broken", ["", "{", "[]", '{"keys": [{"id": "x"}]}', '{"clefs": []}', None])
-async def test_a_file_that_breaks_leaves_the_keys_in_force_and_is_told_once(path, broken, caplog):
+async def test_broken_file_keeps_the_keys_and_is_logged_once(path, broken, caplog):
     key = make_key(path, "one")
     ring = KeyRing(path)
     if broken is None:
@@ -114,22 +118,22 @@ async def test_a_file_that_breaks_leaves_the_keys_in_force_and_is_told_once(path
     with caplog.at_level(logging.INFO):
         for _ in range(3):
             assert (await ring.find(key)).name == "one"
-        (told,) = caplog.records
-        assert told.levelno == logging.ERROR
+        (record,) = caplog.records
+        assert record.levelno == logging.ERROR
         path.unlink(missing_ok=True)
         assert await ring.find(make_key(path, "new"))
         assert await ring.find(key) is None
 
 
 @pytest.mark.parametrize("broken", ["", "{", "[]", '{"keys": [{"id": "x"}]}', '{"clefs": []}', None])
-def test_a_gateway_does_not_start_with_a_file_that_is_broken(path, broken):
+def test_rejects_a_broken_file_at_start(path, broken):
     if broken is not None:
         path.write_text(broken)
     with pytest.raises(KeysUnusable, match=r"keys\.json"):
         KeyRing(path)
 
 
-def test_two_records_of_one_id_are_refused(path):
+def test_rejects_duplicate_ids(path):
     make_key(path, "one")
     file = json.loads(path.read_text())
     path.write_text(json.dumps({"keys": file["keys"] * 2}))
@@ -137,7 +141,7 @@ def test_two_records_of_one_id_are_refused(path):
         KeyRing(path)
 
 
-def test_what_is_wrong_in_a_file_is_told_without_its_hashes(path):
+def test_error_about_the_file_has_no_hashes(path):
     make_key(path, "one")
     digest = read_keys(path)[0].sha256
     path.write_text(path.read_text().replace('"one"', '""').replace(digest, digest + "00"))
@@ -146,8 +150,8 @@ def test_what_is_wrong_in_a_file_is_told_without_its_hashes(path):
     assert digest not in str(refused.value)
 
 
-async def test_a_change_that_keeps_size_and_time_is_seen(path):
-    """An atomic write makes another file."""
+async def test_detects_a_change_that_keeps_size_and_time(path):
+    """An atomic write creates a new inode."""
     key = make_key(path, "one")
     ring = KeyRing(path)
     before = path.stat()
@@ -158,12 +162,12 @@ async def test_a_change_that_keeps_size_and_time_is_seen(path):
     assert (await ring.find(key)).name == "two"
 
 
-def test_the_command_prints_the_key_once_and_lists_only_its_record(path):
-    status, key, told = cli(
+def test_command_prints_the_key_once_and_lists_only_its_record(path):
+    status, key, message = cli(
         path, "make", "Ada's phone", "--rate", "60/minute", "--concurrency", "4", "--max-body", "20MB"
     )
     assert (status, len(key.strip())) == (0, 82)
-    assert key.strip() not in told
+    assert key.strip() not in message
     (record,) = read_keys(path)
     assert (record.rate, record.concurrency, record.max_body_bytes) == ("60/minute", 4, 20_000_000)
     status, listed, _ = cli(path, "list")
@@ -174,11 +178,11 @@ def test_the_command_prints_the_key_once_and_lists_only_its_record(path):
     assert record.sha256 not in listed
 
 
-def test_the_command_revokes(path):
+def test_command_revokes_a_key(path):
     _, key, _ = cli(path, "make", "one")
-    status, told, _ = cli(path, "revoke", key.split("_")[1])
+    status, output, _ = cli(path, "revoke", key.split("_")[1])
     assert status == 0
-    assert "revoked since 20" in told
+    assert "revoked since 20" in output
     assert read_keys(path)[0].revoked is not None
 
 
@@ -190,25 +194,25 @@ def test_the_command_revokes(path):
         (("make", "one", "--concurrency", "0"), "concurrency"),
         (("make", "one", "--max-body", "big"), "20MB"),
         (("make", ""), "name"),
-        (("revoke", "nobody"), "keys list"),
+        (("revoke", "unknown"), "keys list"),
         (("list",), "cannot be read"),
     ],
 )
-def test_the_command_says_what_is_wrong(path, arguments, why):
-    status, _, told = cli(path, *arguments)
+def test_command_explains_invalid_arguments(path, arguments, why):
+    status, _, message = cli(path, *arguments)
     assert status == 2
-    assert why in told
-    assert "Traceback" not in told
+    assert why in message
+    assert "Traceback" not in message
 
 
-def test_the_command_needs_a_file():
+def test_command_requires_a_file():
     outcome = CliRunner(env={"GATEWAY_KEYS_FILE": None}).invoke(main, ["keys", "list"])
     assert outcome.exit_code == 2
     assert "GATEWAY_KEYS_FILE" in outcome.output
 
 
 @pytest.mark.parametrize("content", [None, "{"])
-def test_serving_without_a_readable_keys_file_ends_with_the_reason(path, content):
+def test_serve_exits_without_a_readable_keys_file(path, content):
     if content is not None:
         path.write_text(content)
     outcome = CliRunner(env={"GATEWAY_KEYS_FILE": str(path)}).invoke(main, ["serve", "--port", "0"])

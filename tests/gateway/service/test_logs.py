@@ -1,4 +1,4 @@
-"""Every line of the log can be read by machines, names its request, and gives nothing away."""
+"""Log lines are machine-readable, have the request id and contain no secrets."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gateway.imaging.encoder import encode
-from gateway.service.logs import JsonFormatter, current_request_id, log_config
+from gateway.service.logs import JsonFormatter, build_log_config, current_request_id
 
 pytestmark = pytest.mark.anyio
 
@@ -20,12 +20,12 @@ SECRETS = ("s3cr3t-bearer", "s3cr3t-api-key", "s3cr3t-query", "s3cr3t-file", "s3
 
 @pytest.fixture
 def log_as(capsys):
-    """Sets the log up as a server does, and gives what was written since."""
+    """Configures logging like a server; returns a function that reads the lines so far."""
     loggers = ("", "uvicorn", "gateway", "gpen_common", "gpen_client", "gpen_backend")
     before = {name: (logging.getLogger(name).handlers[:], logging.getLogger(name).level) for name in loggers}
 
     def configure(log_format: str, level: str = "debug"):
-        logging.config.dictConfig(log_config(level, log_format))
+        logging.config.dictConfig(build_log_config(level, log_format))
         return lambda: capsys.readouterr().err
 
     yield configure
@@ -36,7 +36,7 @@ def log_as(capsys):
 
 
 async def send_secrets(client: httpx.AsyncClient) -> None:
-    """One request in every shape, good and bad, with secrets wherever callers put them."""
+    """Send valid and invalid requests in every format, with secrets in every place."""
     headers = {
         "Authorization": "Bearer s3cr3t-bearer",
         "X-API-Key": "s3cr3t-api-key",
@@ -57,7 +57,7 @@ async def send_secrets(client: httpx.AsyncClient) -> None:
     await client.get("/nothing?token=s3cr3t-query", headers=headers)
 
 
-def assert_nothing_is_given_away(written: str) -> None:
+def assert_has_no_secrets(written: str) -> None:
     for secret in SECRETS:
         assert secret not in written
     in_base64 = base64.b64encode(PICTURE).decode()
@@ -68,7 +68,7 @@ def assert_nothing_is_given_away(written: str) -> None:
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
 @pytest.mark.parametrize("fails", [False, True])
-async def test_pictures_keys_queries_and_names_are_not_logged(
+async def test_never_logs_pictures_keys_queries_or_names(
     serving, echo_backend, fixed_finder, log_as, log_format, fails
 ):
     finder = fixed_finder(defect=RuntimeError("a defect") if fails else None)
@@ -76,12 +76,12 @@ async def test_pictures_keys_queries_and_names_are_not_logged(
         written = log_as(log_format)
         await send_secrets(client)
         log = written()
-    assert_nothing_is_given_away(log)
+    assert_has_no_secrets(log)
     assert log.count("req-1") >= 22
     assert ("a defect" in log) == fails
 
 
-async def test_json_lines_carry_the_id_of_their_request_from_pixel_threads_too(
+async def test_json_lines_have_the_request_id_even_from_pixel_threads(
     serving, echo_backend, fixed_finder, log_as
 ):
     class TalkingFinder(fixed_finder):
@@ -106,7 +106,9 @@ async def test_json_lines_carry_the_id_of_their_request_from_pixel_threads_too(
     assert (access[0]["path"], access[0]["status"]) == ("/v1/enhance", 200)
 
 
-async def test_a_defect_is_one_json_line_with_its_trace(serving, echo_backend, fixed_finder, log_as):
+async def test_unexpected_error_is_one_json_line_with_its_traceback(
+    serving, echo_backend, fixed_finder, log_as
+):
     async with serving(echo_backend(), fixed_finder(defect=RuntimeError("first\nsecond"))) as client:
         written = log_as("json", "warning")
         await client.post("/v1/enhance", content=PICTURE, headers={"X-Request-ID": "mine"})
@@ -116,7 +118,7 @@ async def test_a_defect_is_one_json_line_with_its_trace(serving, echo_backend, f
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
-async def test_nobody_can_write_lines_of_their_own(serving, echo_backend, log_as, log_format):
+async def test_request_cannot_forge_log_lines(serving, echo_backend, log_as, log_format):
     async with serving(echo_backend()) as client:
         written = log_as(log_format)
         await client.get("/x%0a2026-01-01 ERROR gateway [-] forged%1b[31m%0d%c2%85%e2%80%a8")
@@ -125,7 +127,7 @@ async def test_nobody_can_write_lines_of_their_own(serving, echo_backend, log_as
     assert "\x1b" not in log
 
 
-def test_other_libraries_lines_have_the_same_form(log_as):
+def test_lines_of_other_libraries_have_the_same_format(log_as):
     written = log_as("json")
     logging.getLogger("asyncio").error("Task exception was never retrieved")
     logging.getLogger("httpx").info("GET http://backend/?token=s3cr3t-query")
@@ -133,7 +135,7 @@ def test_other_libraries_lines_have_the_same_form(log_as):
     assert (line["logger"], line["message"]) == ("asyncio", "Task exception was never retrieved")
 
 
-def test_the_json_form_writes_whatever_a_record_carries():
+def test_json_format_accepts_any_record():
     record = logging.LogRecord("gateway", logging.INFO, __file__, 1, "%s \ud800 é", (object,), None)
     record.fields = {"path": {1, 2}}
     line = json.loads(JsonFormatter().format(record).encode("ascii"))

@@ -1,4 +1,4 @@
-"""The gateway as a process: it stops when it is told, and what was accepted is answered."""
+"""The gateway as a process: shutdown without losing requests."""
 
 import asyncio
 import itertools
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 PHOTO = encode(np.full((64, 64, 3), 128, np.uint8), "png", 95)
 
-# A gateway whose finder never comes back.
+# A gateway whose face finder never returns.
 STUCK = """
 import sys, threading
 from gateway.app import create_app
@@ -56,7 +56,7 @@ class Running:
         self.process.send_signal(number)
 
     async def ended(self, within_s: float = 60) -> int:
-        """How it ended, by itself."""
+        """Wait until it ends; returns its exit status."""
         return await asyncio.wait_for(self.process.wait(), within_s)
 
     async def until_logged(self, words: str) -> None:
@@ -65,7 +65,7 @@ class Running:
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - another process sets no event of ours
+        while not condition():  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.01)
 
 
@@ -105,9 +105,7 @@ async def gateway_process(folder, backend_url: str, *command: str, **settings: s
         await reading
 
 
-async def test_sigterm_turns_readiness_off_first_serves_on_and_finishes_what_is_in_flight(
-    listening, held_backend, tmp_path
-):
+async def test_sigterm_turns_readiness_off_and_finishes_open_requests(listening, held_backend, tmp_path):
     backend = held_backend()
     async with (
         listening(backend.app) as backend_url,
@@ -118,14 +116,14 @@ async def test_sigterm_turns_readiness_off_first_serves_on_and_finishes_what_is_
         in_flight = asyncio.create_task(client.post("/v1/enhance", content=PHOTO))
         await until(lambda: backend.entered == 1)
         gateway.signal(signal.SIGTERM)
-        while (ready := await client.get("/readyz")).status_code == 200:  # noqa: ASYNC110 - it tells no event
+        while (ready := await client.get("/readyz")).status_code == 200:  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.01)
         assert (ready.status_code, ready.json()["type"]) == (503, "not-ready")
         assert "Retry-After" in ready.headers
         assert (await client.get("/healthz")).status_code == 200
         late = await client.post("/v1/preprocess", content=PHOTO)
         assert late.status_code == 200
-        assert late.headers["Connection"] == "close", "else the next request would meet a closed connection"
+        assert late.headers["Connection"] == "close", "the client must not reuse the connection"
         await gateway.until_logged("Shutting down")
         assert not in_flight.done()
         backend.go_on.set()
@@ -135,10 +133,8 @@ async def test_sigterm_turns_readiness_off_first_serves_on_and_finishes_what_is_
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]])
-async def test_sigint_and_a_second_sigterm_do_not_wait_for_load_balancers(
-    listening, held_backend, tmp_path, signals
-):
-    """The wait would be of ten minutes; what is in flight is finished all the same."""
+async def test_sigint_or_a_second_sigterm_skips_the_drain_wait(listening, held_backend, tmp_path, signals):
+    """The drain wait is ten minutes; open requests still finish."""
     backend = held_backend()
     async with (
         listening(backend.app) as backend_url,
@@ -157,7 +153,7 @@ async def test_sigint_and_a_second_sigterm_do_not_wait_for_load_balancers(
         assert "Traceback" not in "".join(gateway.log)
 
 
-async def test_what_outlasts_the_grace_is_told_so_and_the_process_ends(listening, held_backend, tmp_path):
+async def test_cancels_requests_that_outlast_the_grace_period(listening, held_backend, tmp_path):
     backend = held_backend()
     async with (
         listening(backend.app) as backend_url,
@@ -175,7 +171,7 @@ async def test_what_outlasts_the_grace_is_told_so_and_the_process_ends(listening
         assert "Traceback" not in "".join(gateway.log)
 
 
-async def test_a_thread_that_never_ends_does_not_keep_the_process(listening, held_backend, tmp_path):
+async def test_stuck_thread_does_not_keep_the_process_alive(listening, held_backend, tmp_path):
     async with (
         listening(held_backend().app) as backend_url,
         gateway_process(tmp_path, backend_url, "-c", STUCK, drain_s="0", grace_s="1") as gateway,
@@ -186,10 +182,10 @@ async def test_a_thread_that_never_ends_does_not_keep_the_process(listening, hel
         gateway.signal(signal.SIGTERM)
         assert (await in_flight).status_code == 503
         assert await gateway.ended() == 1
-        assert "threads are still at work" in "".join(gateway.log)
+        assert "threads are still running" in "".join(gateway.log)
 
 
-async def test_an_upload_that_is_under_way_is_finished(listening, held_backend, tmp_path):
+async def test_finishes_an_upload_in_progress(listening, held_backend, tmp_path):
     backend = held_backend()
     backend.go_on.set()
     async with (
@@ -213,7 +209,7 @@ async def test_an_upload_that_is_under_way_is_finished(listening, held_backend, 
 
 @dataclass
 class Outcomes:
-    """What callers met, one way or another."""
+    """The outcomes of all requests."""
 
     answered: list[int] = field(default_factory=list)
     not_accepted: int = 0
@@ -221,7 +217,7 @@ class Outcomes:
 
 
 def call_forever(url: str, outcomes: Outcomes, stop: threading.Event) -> None:
-    """Requests one after another over one kept-alive connection, like a load balancer's."""
+    """Send requests over one kept-alive connection, like a load balancer."""
     with httpx.Client(base_url=url, timeout=30) as client:
         for _ in itertools.count():
             if stop.is_set():
@@ -236,8 +232,8 @@ def call_forever(url: str, outcomes: Outcomes, stop: threading.Event) -> None:
                 return
 
 
-async def test_no_request_of_a_stream_is_lost_while_the_process_stops(listening, held_backend, tmp_path):
-    """Callers who move on when they are no longer accepted have every answer; nothing breaks off."""
+async def test_loses_no_request_during_shutdown(listening, held_backend, tmp_path):
+    """Every accepted request gets its complete response."""
     outcomes, stop = Outcomes(), threading.Event()
     async with (
         listening(held_backend().app) as backend_url,
@@ -257,7 +253,7 @@ async def test_no_request_of_a_stream_is_lost_while_the_process_stops(listening,
     assert outcomes.not_accepted == 4
 
 
-async def test_a_taken_port_ends_the_process_and_says_so(tmp_path):
+async def test_taken_port_ends_the_process_with_a_message(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gateway", "serve", "--port", str(taken.getsockname()[1])),
@@ -269,8 +265,8 @@ async def test_a_taken_port_ends_the_process_and_says_so(tmp_path):
     assert b"address already in use" in log
 
 
-async def test_headers_without_end_are_refused(tmp_path, held_backend, listening):
-    """Whichever parsers are installed: a server that takes them all can be filled by anybody."""
+async def test_rejects_endless_headers(tmp_path, held_backend, listening):
+    """Unlimited headers would fill the memory. This must hold with every installed HTTP parser."""
     async with (
         listening(held_backend().app) as backend_url,
         gateway_process(tmp_path, backend_url) as gateway,
@@ -285,7 +281,7 @@ async def test_headers_without_end_are_refused(tmp_path, held_backend, listening
                     await writer.drain()
                 refused = (await reader.read()).startswith(b"HTTP/1.1 400 ")
             except ConnectionError:
-                # It was closed under what it did not read.
+                # The server closed the connection with unread data.
                 refused = True
         assert refused
         writer.close()
