@@ -14,6 +14,7 @@ from gateway import errors
 from gateway.faces import Pose
 from gateway.imaging.encoder import encode
 from gateway.settings import LimitSettings, Settings, UpstreamSettings
+from gateway.upstream.client_errors import map_client_errors
 from gpen_client import errors as client_errors
 from gpen_client.wire.messages import InferResponse, Tensor, encode_response
 
