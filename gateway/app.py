@@ -5,6 +5,7 @@ uvicorn --factory gateway.app:create_app
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import httpx
@@ -15,7 +16,8 @@ from starlette.routing import Route
 from gateway import __version__
 from gateway.api.openapi.document import INFO, document_app
 from gateway.api.openapi.operations import error_responses
-from gateway.api.routes import batch, docs, enhance, health, metrics, models, page, preprocess
+from gateway.api.routes import batch, docs, enhance, health, models, page, preprocess
+from gateway.api.routes import metrics as metrics_route
 from gateway.errors import MissingKey, RateExceeded, RevokedKey
 from gateway.faces import FaceFinder
 from gateway.runtime import run_gateway
@@ -26,8 +28,8 @@ from gateway.service.metrics import Metrics
 from gateway.service.middleware import BodyLimit, RequestId, SecurityHeaders
 from gateway.service.problem import OnlyProblems, install_problem_handlers
 from gateway.service.server import Draining
-from gateway.service.traffic import Traffic
 from gateway.settings import Settings
+from gpen_common.observer import Observer
 from gpen_common.tracing import TracingMiddleware, create_tracing
 
 _DESCRIPTION = """
@@ -51,11 +53,11 @@ def create_app(
     chosen = settings or Settings()
     access = chosen.access
     keyring = KeyRing(access.keys_file) if access.keys_file else None
-    counted, traces = Metrics(), create_tracing("gpen-gateway")
+    metrics, traces = Metrics(), create_tracing("gpen-gateway")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with run_gateway(chosen, finder, transport, counted, traces) as gateway:
+        async with run_gateway(chosen, finder, transport, metrics, traces) as gateway:
             app.state.gateway = gateway
             yield
 
@@ -72,7 +74,7 @@ def create_app(
     )
     app.state.draining = Draining()
     # Routes are tried in order: the most frequent first.
-    for routes in (enhance, preprocess, batch, models, metrics):
+    for routes in (enhance, preprocess, batch, models, metrics_route):
         app.include_router(routes.router, **(_require_key() if keyring else {}))
     app.include_router(health.router)
     page.mount(app)
@@ -97,7 +99,8 @@ def create_app(
         by_path={batch.PATH: chosen.batch.batch_max_bytes},
     )
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(Traffic, metrics=counted, routes=_paths())
+    count = partial(metrics.count_request, routes=_paths())
+    app.add_middleware(Observer, report=count, broken=500)
     if traces is not None:
         app.add_middleware(TracingMiddleware, tracing=traces)
     app.add_middleware(RequestId)
@@ -106,7 +109,7 @@ def create_app(
 
 def _paths() -> frozenset[str]:
     """Return the paths that are labels of metrics: all but the documentation's."""
-    routers = (routes.router for routes in (health, enhance, preprocess, batch, models, metrics))
+    routers = (routes.router for routes in (health, enhance, preprocess, batch, models, metrics_route))
     return frozenset(route.path for router in routers for route in router.routes if isinstance(route, Route))
 
 

@@ -76,7 +76,7 @@ async def run_gateway(
         client, embedded = await _open_client(settings, transport, tracing, stack)
         models = Models(client, settings.upstream.default_model)
         stack.push_async_callback(models.close)
-        cache = make_cache(settings.cache, metrics.cache_event)
+        cache = make_cache(settings.cache, metrics.count_cache_event)
         stack.push_async_callback(cache.close)
         admission = Admission(settings.limits.workers, settings.limits.queue)
         standardiser = Standardiser(finder, threads, settings.limits.pixels, cache)

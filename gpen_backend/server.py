@@ -7,14 +7,15 @@ import uvicorn
 from uvicorn.config import LOGGING_CONFIG
 
 from gpen_backend.app import create_app
-from gpen_backend.http.access_log import AccessLog
+from gpen_backend.http.access_log import log_request
 from gpen_backend.settings import BackendSettings
+from gpen_common.observer import Observer
 
 
 def serve(settings: BackendSettings) -> None:
     """Run the backend until SIGTERM or SIGINT, then finish the requests in flight. Blocks."""
     uvicorn.run(
-        AccessLog(create_app(settings)),
+        Observer(create_app(settings), log_request),
         host=settings.host,
         port=settings.port,
         # Not httptools, which uvicorn prefers: it does not limit the size of headers.

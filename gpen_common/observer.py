@@ -1,34 +1,48 @@
 """ASGI middleware that reports every finished request."""
 
 import time
-from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class Observer(ABC):
-    """ASGI middleware that calls `report` for each finished request.
+@dataclass(frozen=True, slots=True)
+class FinishedRequest:
+    """One request whose response has ended. received, sent: bytes of the bodies."""
 
-    unanswered: status reported if no response was started. broken: status reported if the app raised; None
-    reports the one that was sent.
+    scope: Scope
+    status: int
+    seconds: float
+    received: int
+    sent: int
+
+
+Report: TypeAlias = Callable[[FinishedRequest], None]
+
+
+class Observer:
+    """Calls `report` for each finished request.
+
+    unanswered: status reported where no response was started; 499 is nginx's for a client that disconnected.
+    broken: status reported where the app raised; None reports the one that was sent.
     """
 
-    unanswered = 500
-    broken: int | None = None
-
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(
+        self, app: ASGIApp, report: Report, unanswered: int = 499, broken: int | None = None
+    ) -> None:
         self.app = app
-
-    @abstractmethod
-    def report(self, scope: Scope, status: int, seconds: float, received: int, sent: int) -> None:
-        """Record one finished request. received, sent: bytes of the bodies."""
+        self._report = report
+        self._unanswered = unanswered
+        self._broken = broken
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status, received, sent = time.perf_counter(), self.unanswered, 0, 0
+        started, status, received, sent = time.perf_counter(), self._unanswered, 0, 0
 
         async def counting_receive() -> Message:
             nonlocal received
@@ -46,7 +60,8 @@ class Observer(ABC):
         try:
             await self.app(scope, counting_receive, counting_send)
         except Exception:
-            status = self.broken or status
+            status = self._broken or status
             raise
         finally:
-            self.report(scope, status, time.perf_counter() - started, received, sent)
+            seconds = time.perf_counter() - started
+            self._report(FinishedRequest(scope, status, seconds, received, sent))

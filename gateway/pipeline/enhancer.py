@@ -89,10 +89,10 @@ class Enhancer:
 
     def _count(self, asked: PictureRequest[EnhanceParams], made: Result[EnhanceReport]) -> None:
         report, timings_ms = made.report, asked.timings.finish()
-        self._metrics.enhanced(
+        self._metrics.count_enhanced(
             asked.params.output, report.engine, report.model, len(report.faces), len(report.left_alone)
         )
-        self._metrics.timed(timings_ms)
+        self._metrics.observe_stages(timings_ms)
         stages = {f"gpen.stage.{name}_ms": value for name, value in timings_ms.items()}
         note({"gpen.engine": report.engine, "gpen.model": report.model, "gpen.faces": len(report.faces),
               **stages})  # fmt: skip

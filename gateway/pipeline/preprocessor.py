@@ -62,7 +62,7 @@ class Preprocessor:
         with asked.timings.stage("encode"):
             image = await self._threads.run(encode, made.portrait.pixels, output_format, asked.params.quality)
         timings_ms = asked.timings.finish()
-        self._metrics.preprocessed()
-        self._metrics.timed(timings_ms)
+        self._metrics.count_preprocessed()
+        self._metrics.observe_stages(timings_ms)
         report = report_preprocessed(made.portrait, self._finder.name)
         return Result(image, output_format, report, made.cache).with_timings(timings_ms)

@@ -4,11 +4,12 @@ docs/observability.md describes every metric and label. No label takes its value
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from gateway import __version__
+from gpen_common.observer import FinishedRequest
 
 # A probe takes under a millisecond, a portrait tenths of a second to seconds, a crowd on a CPU minutes.
 _REQUEST_SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)
@@ -86,30 +87,32 @@ class Metrics:
         """Return all metrics in Prometheus's text format 0.0.4."""
         return generate_latest(self.registry)
 
-    def request(self, route: str, status: int, seconds: float, received: int, sent: int) -> None:
-        """Count one answered request. received, sent: bytes of the bodies."""
-        self._requests.labels(route, str(status)).inc()
-        self._request_seconds.labels(route).observe(seconds)
-        for direction, size in (("in", received), ("out", sent)):
+    def count_request(self, request: FinishedRequest, routes: Collection[str]) -> None:
+        """Count one finished request. routes: the paths that are labels; all others count as `other`."""
+        path: str = request.scope["path"]
+        route = path if path in routes else _OTHER
+        self._requests.labels(route, str(request.status)).inc()
+        self._request_seconds.labels(route).observe(request.seconds)
+        for direction, size in (("in", request.received), ("out", request.sent)):
             if size:
                 self._body_bytes.labels(direction).observe(size)
 
-    def enhanced(self, output: str, engine: str, model: str, faces: int, left_alone: int) -> None:
+    def count_enhanced(self, output: str, engine: str, model: str, faces: int, left_alone: int) -> None:
         """Count one enhanced picture. output: `portrait` or `photo`. faces, left_alone: numbers of faces."""
         self._pictures.labels(output, self._engines(engine), self._models(model)).inc()
         self._faces.labels("restored").observe(faces)
         self._faces.labels("left_alone").observe(left_alone)
 
-    def preprocessed(self) -> None:
+    def count_preprocessed(self) -> None:
         """Count one standardised portrait."""
         self._pictures.labels("preprocess", "", "").inc()
 
-    def timed(self, stages_ms: Mapping[str, float]) -> None:
+    def observe_stages(self, stages_ms: Mapping[str, float]) -> None:
         """Count the duration of each stage of one picture, milliseconds."""
         for stage, milliseconds in stages_ms.items():
             self._stage_seconds(self._stages(stage)).observe(milliseconds / 1000)
 
-    def cache_event(self, tier: str, event: str) -> None:
+    def count_cache_event(self, tier: str, event: str) -> None:
         """Count one read of a tier of the cache (`hit`, `miss`, `damaged`) or one write (`written`)."""
         if event == "written":
             self._cache_writes.labels(tier).inc()

@@ -12,10 +12,9 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Scope
 
 from gpen_backend.scheduling.service import Service
-from gpen_common.observer import Observer
+from gpen_common.observer import FinishedRequest
 
 _PREFIX = "gpen_backend"
 # A probe takes less than 1 ms, a face of 512 px tenths of a second on a CPU, many faces of 2048 px minutes.
@@ -65,11 +64,12 @@ class Metrics:
             buckets=_COUNTS[1:], registry=own,
         )  # fmt: skip
 
-    def count_request(self, route: str, status: int, seconds: float, received: int, sent: int) -> None:
-        """Count one finished request. route: its template. received, sent: bytes of the bodies."""
-        self._requests.labels(route, str(status)).inc()
-        self._request_seconds.labels(route).observe(seconds)
-        for direction, size in (("in", received), ("out", sent)):
+    def count_request(self, request: FinishedRequest) -> None:
+        """Count one finished request by the template of its route."""
+        route = getattr(request.scope.get("route"), "path", _UNROUTED)
+        self._requests.labels(route, str(request.status)).inc()
+        self._request_seconds.labels(route).observe(request.seconds)
+        for direction, size in (("in", request.received), ("out", request.sent)):
             if size:
                 self._body_bytes.labels(direction).observe(size)
 
@@ -114,19 +114,6 @@ class Gauges(Collector):
             status = service.models.status(name)
             ready.add_metric([name, status.engine], float(status.reason is None))
         yield ready
-
-
-class Traffic(Observer):
-    """Counts each request."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        super().__init__(app)
-        self._metrics = metrics
-
-    def report(self, scope: Scope, status: int, seconds: float, received: int, sent: int) -> None:
-        """Count it by the template of its route."""
-        route = getattr(scope.get("route"), "path", _UNROUTED)
-        self._metrics.count_request(route, status, seconds, received, sent)
 
 
 async def expose_metrics(request: Request) -> Response:

@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 
 class Service:
-    """ModelRegistry, threads and requests of one server. Deadlines are on time.monotonic's clock, seconds."""
+    """Models, threads and requests of one server. Deadlines are on time.monotonic's clock, seconds."""
 
     def __init__(self, settings: BackendSettings) -> None:
         self.settings = settings

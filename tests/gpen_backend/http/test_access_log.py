@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from gpen_backend.http.access_log import AccessLog
+from gpen_backend.http.access_log import log_request
+from gpen_common.observer import Observer
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +28,7 @@ async def log_of(caplog):
     """Send one request; returns its lines."""
     paths = ("/v2/health/ready", "/metrics", "/v2/models/{name}/infer")
     app = Starlette(routes=[*(Route(path, answer) for path in paths), Route("/fail", fail)])
-    transport = httpx.ASGITransport(AccessLog(app), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(Observer(app, log_request), raise_app_exceptions=False)
     caplog.set_level(logging.INFO, "gpen_backend.http.access_log")
     async with httpx.AsyncClient(transport=transport, base_url="http://backend") as client:
 
