@@ -25,7 +25,7 @@ Outcome = Literal["ok", "busy", "rejected", "away", "timeout", "nonsense", "refu
 
 
 @dataclass(slots=True)
-class Tally:
+class AttemptCounts:
     """Counts since the start. outcomes: of all attempts. retries: attempts after a call's first."""
 
     outcomes: Counter[Outcome] = field(default_factory=Counter)
@@ -36,7 +36,7 @@ class Attempts:
     """Runs calls to one backend, which share a retry budget and a circuit breaker."""
 
     def __init__(self, resilience: Resilience) -> None:
-        self.tally = Tally()
+        self.tally = AttemptCounts()
         self._most = resilience.attempts
         self._fair_timeout_s = resilience.fair_timeout_s
         self._backoff = Backoff()

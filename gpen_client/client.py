@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from gpen_client.answers import UNKNOWN, ModelMetadata, read_restored
-from gpen_client.attempts import Attempts, Tally
+from gpen_client.attempts import AttemptCounts, Attempts
 from gpen_client.errors import BackendError, BackendProtocolError, ModelNotFound
 from gpen_client.http.channel import Channel
 from gpen_client.resilience import BreakerState, Resilience
@@ -80,7 +80,7 @@ class GpenClient:
         return self._attempts.breaker_state
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> AttemptCounts:
         """Counts of the outcomes of attempts to restore."""
         return self._attempts.tally
 

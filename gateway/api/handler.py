@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.connection import cancel_on_disconnect
-from gateway.api.negotiation import accepted, lists, lists_any
+from gateway.api.negotiation import lists_any, lists_etag, parse_accept
 from gateway.api.request_reader import read_request
 from gateway.api.responses import (
     enhance_etag,
@@ -28,7 +28,7 @@ _ARTICLE_DEFAULTS = {"clahe": "always", "exposure": "off"}
 
 async def enhance(request: Request, gateway: Gateway) -> Response:
     """Answer POST /v1/enhance."""
-    wanted, if_none_match = accepted(request.headers.get("accept")), request.headers.get("if-none-match")
+    wanted, if_none_match = parse_accept(request.headers.get("accept")), request.headers.get("if-none-match")
     with gateway.admission.upload():  # admit
         asked = await read_request(request, gateway, EnhanceParams, wanted)  # read
     async with asked.until_deadline(), cancel_on_disconnect(request):
@@ -37,7 +37,7 @@ async def enhance(request: Request, gateway: Gateway) -> Response:
         with asked.timings.stage("key"):  # compute the key
             asked.key = gateway.enhancer.key(asked)
         etag = enhance_etag(asked.key, wanted)
-        if lists(if_none_match, etag):  # answer 304
+        if lists_etag(if_none_match, etag):  # answer 304
             return respond_not_modified(asked, etag)
         result = await gateway.enhancer.look_up(asked)  # look in the cache
         if result is None:
@@ -51,7 +51,7 @@ async def enhance(request: Request, gateway: Gateway) -> Response:
 
 async def preprocess(request: Request, gateway: Gateway) -> Response:
     """Answer POST /v1/preprocess."""
-    wanted = accepted(request.headers.get("accept"))
+    wanted = parse_accept(request.headers.get("accept"))
     with gateway.admission.upload():
         asked = await read_request(request, gateway, PreprocessParams, wanted)
     result = await _preprocess(request, gateway, asked)
@@ -62,7 +62,7 @@ async def preprocess_article(request: Request, gateway: Gateway) -> Response:
     """Answer POST /preprocess, the article's form: PNG in base64."""
     with gateway.admission.upload():
         asked = await read_request(
-            request, gateway, PreprocessParams, accepted("application/json"), _ARTICLE_DEFAULTS
+            request, gateway, PreprocessParams, parse_accept("application/json"), _ARTICLE_DEFAULTS
         )
     asked.params = asked.params.model_copy(update={"format": "png"})
     return respond_article(await _preprocess(request, gateway, asked))

@@ -18,7 +18,7 @@ class Accepted:
     output_format: OutputFormat | None
 
 
-def accepted(header: str | None) -> Accepted:
+def parse_accept(header: str | None) -> Accepted:
     """Return what the Accept `header` prefers among the media types that the gateway has.
 
     A client that accepts none of them gets the default, as the standard allows.
@@ -33,7 +33,7 @@ def accepted(header: str | None) -> Accepted:
     return Accepted(json=False, output_format=None)
 
 
-def preferred(header: str | None, offered: Sequence[str]) -> str:
+def choose_media_type(header: str | None, offered: Sequence[str]) -> str:
     """Return the media type in `offered` that the Accept `header` prefers; the first by default."""
     for media_range in _by_preference(header or "*/*"):
         if media_range in offered:
@@ -43,8 +43,8 @@ def preferred(header: str | None, offered: Sequence[str]) -> str:
     return offered[0]
 
 
-def lists(if_none_match: str | None, etag: str) -> bool:
-    """Return whether the If-None-Match header lists `etag`, by weak comparison (RFC 9110, section 13.1.2)."""
+def lists_etag(if_none_match: str | None, etag: str) -> bool:
+    """Return whether the If-None-Match header lists `etag`, compared weakly (RFC 9110, section 13.1.2)."""
     return etag.removeprefix("W/") in _tags(if_none_match)
 
 

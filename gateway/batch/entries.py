@@ -17,7 +17,7 @@ Read = Callable[[], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class BatchEntry:
     """One picture of a batch.
 
     index: position in the upload, from 0. name: the client's name as a safe relative path. stem: unique in
@@ -30,7 +30,7 @@ class Entry:
     read: Read
 
 
-def list_entries(spooled: Spooled, limits: BatchLimits, closing: ExitStack) -> list[Entry]:
+def list_entries(spooled: Spooled, limits: BatchLimits, closing: ExitStack) -> list[BatchEntry]:
     """List the pictures of `spooled` in order. closing: closes the archives in the end.
 
     An unreadable archive becomes one entry that raises the error; if it is the only file, this raises it.
@@ -57,7 +57,7 @@ def list_entries(spooled: Spooled, limits: BatchLimits, closing: ExitStack) -> l
         )
     names = [make_safe_name(name) for name, _ in found]
     return [
-        Entry(index, name, stem, read)
+        BatchEntry(index, name, stem, read)
         for index, (name, stem, (_, read)) in enumerate(
             zip(names, make_unique_stems(names), found, strict=True)
         )

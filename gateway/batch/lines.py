@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from gateway.batch.entries import Entry
+from gateway.batch.entries import BatchEntry
 from gateway.batch.schemas import BatchEnd, BatchFailure, BatchFile, BatchPicture, BatchSummary
 from gateway.imaging.filenames import choose_suffix
 from gateway.pipeline.result import Result
@@ -29,7 +29,7 @@ _PIECE_BYTES = 1 << 18
 class Outcome:
     """The result of one entry: a picture or a problem."""
 
-    entry: Entry
+    entry: BatchEntry
     result: Result[EnhanceReport] | Problem
 
 
@@ -142,7 +142,7 @@ class _Sink(io.RawIOBase):
         return b"".join(pieces)
 
 
-def _describe_failure(entry: Entry, problem: Problem) -> BatchFailure:
+def _describe_failure(entry: BatchEntry, problem: Problem) -> BatchFailure:
     return BatchFailure(index=entry.index, name=entry.name, status=problem.status, problem=problem)
 
 

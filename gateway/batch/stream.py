@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.batch.entries import Entry
+from gateway.batch.entries import BatchEntry
 from gateway.batch.lines import Answer, Outcome
 from gateway.batch.schemas import BatchSummary
 from gateway.schemas.problem import Problem
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 # Bytes sent at once, so that a slow client need not take a whole picture within the stall timeout.
 _CHUNK_BYTES = 1 << 18
 
-Work = Callable[[Entry], Awaitable[Outcome]]
+Work = Callable[[BatchEntry], Awaitable[Outcome]]
 """Enhances one file. Returns failures as problems and raises nothing."""
 
 
@@ -36,7 +36,7 @@ class BatchResponse(Response):
 
     def __init__(
         self,
-        entries: list[Entry],
+        entries: list[BatchEntry],
         work: Work,
         answer: Answer,
         disk: Threads,

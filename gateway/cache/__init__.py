@@ -2,7 +2,7 @@
 
 from gateway.cache.cache import Cache
 from gateway.cache.disk import DiskStore
-from gateway.cache.entry import Corrupt, Entry, pack, unpack
+from gateway.cache.entry import CacheEntry, Corrupt, pack, unpack
 from gateway.cache.key import cache_key, sha256_of
 from gateway.cache.memory import MemoryStore
 from gateway.cache.packed import Packed
@@ -10,9 +10,9 @@ from gateway.cache.store import Store
 
 __all__ = [
     "Cache",
+    "CacheEntry",
     "Corrupt",
     "DiskStore",
-    "Entry",
     "MemoryStore",
     "Packed",
     "Store",

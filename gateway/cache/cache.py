@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
-from gateway.cache.entry import Corrupt, Entry
+from gateway.cache.entry import CacheEntry, Corrupt
 from gateway.cache.store import Store
 
 logger = logging.getLogger(__name__)
@@ -26,11 +26,11 @@ class Cache:
     """
 
     def __init__(
-        self, tiers: Sequence[Store[Entry]], on_event: CacheEvent = lambda tier, event: None
+        self, tiers: Sequence[Store[CacheEntry]], on_event: CacheEvent = lambda tier, event: None
     ) -> None:
         self._tiers = tuple(tiers)
         self._on_event = on_event
-        self._pending: dict[str, Entry] = {}
+        self._pending: dict[str, CacheEntry] = {}
         self._writes: set[asyncio.Task[None]] = set()
 
     @property
@@ -38,7 +38,7 @@ class Cache:
         """Whether the cache has any tier."""
         return bool(self._tiers)
 
-    async def get(self, key: str) -> Entry | None:
+    async def get(self, key: str) -> CacheEntry | None:
         """Return the entry of `key` from the fastest tier that has it, and copy it to the tiers before
         that."""
         for place, tier in enumerate(self._tiers):
@@ -48,7 +48,7 @@ class Cache:
                 return entry
         return None
 
-    async def put(self, key: str, entry: Entry) -> None:
+    async def put(self, key: str, entry: CacheEntry) -> None:
         """Write `entry` to the first tier now, and schedule the write to the others.
 
         An entry is dropped from the schedule where too many wait: a slow tier costs cache hits, not memory.
@@ -73,7 +73,7 @@ class Cache:
         for tier in self._tiers:
             await tier.close()
 
-    async def _read(self, tier: Store[Entry], key: str) -> Entry | None:
+    async def _read(self, tier: Store[CacheEntry], key: str) -> CacheEntry | None:
         try:
             entry = await tier.get(key)
         except Corrupt as error:
@@ -85,7 +85,7 @@ class Cache:
         self._on_event(tier.name, "miss" if entry is None else "hit")
         return entry
 
-    async def _write(self, tier: Store[Entry], key: str, entry: Entry) -> None:
+    async def _write(self, tier: Store[CacheEntry], key: str, entry: CacheEntry) -> None:
         await tier.put(key, entry)
         self._on_event(tier.name, "written")
 
@@ -97,7 +97,7 @@ class Cache:
         self._writes.add(task)
         task.add_done_callback(self._finish_write)
 
-    async def _write_slower_tiers(self, key: str, entry: Entry) -> None:
+    async def _write_slower_tiers(self, key: str, entry: CacheEntry) -> None:
         for tier in self._tiers[1:]:
             await self._write(tier, key, entry)
 

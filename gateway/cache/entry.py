@@ -13,7 +13,7 @@ Body: TypeAlias = bytes | memoryview
 """Bytes that do not change any more."""
 
 
-class Entry(NamedTuple):
+class CacheEntry(NamedTuple):
     """A cached value. head: JSON values. Neither head nor body may change afterwards."""
 
     head: dict[str, Any]
@@ -24,14 +24,14 @@ class Corrupt(ValueError):
     """The bytes are not the complete entry of this key."""
 
 
-def pack(key: str, entry: Entry) -> bytes:
+def pack(key: str, entry: CacheEntry) -> bytes:
     """Write the `entry` of `key` as bytes."""
     head = json.dumps(entry.head).encode()
     content = (_LENGTH.pack(len(head)), head, entry.body)
     return b"".join((_MAGIC, _digest(key, *content), *content))
 
 
-def unpack(key: str, packed: bytes) -> Entry:
+def unpack(key: str, packed: bytes) -> CacheEntry:
     """Read the entry that was packed under `key`. Raises Corrupt."""
     start = len(_MAGIC) + _DIGEST_BYTES
     content = memoryview(packed)[start:]
@@ -39,7 +39,7 @@ def unpack(key: str, packed: bytes) -> Entry:
         raise Corrupt("the digest does not match the key and the content")
     (length,) = _LENGTH.unpack_from(content)
     body = _LENGTH.size + length
-    return Entry(json.loads(bytes(content[_LENGTH.size : body])), bytes(content[body:]))
+    return CacheEntry(json.loads(bytes(content[_LENGTH.size : body])), bytes(content[body:]))
 
 
 def _digest(key: str, *content: Body) -> bytes:

@@ -16,7 +16,7 @@ from gateway.commands.inputs import Job
 from gateway.commands.manifest import Manifest, ManifestUnusable
 from gateway.commands.options import EnhanceOptions
 from gateway.commands.select import Due, Selection, select
-from gateway.commands.work import Route, Tally, Worker
+from gateway.commands.work import Route, RunTally, Worker
 from gateway.params import PreprocessParams
 from gateway.remote import PatientClient, fetch_provenance
 
@@ -30,7 +30,7 @@ class Run:
     def __init__(
         self, route: Route, params: PreprocessParams, options: EnhanceOptions, jobs: list[Job]
     ) -> None:
-        self.tally = Tally()
+        self.tally = RunTally()
         self._route = route
         self._params = params
         self._options = options

@@ -18,7 +18,7 @@ from gpen_common.tasks import run_all
 
 
 @dataclass(slots=True)
-class Tally:
+class RunTally:
     """Counts of a run. failed: sources and reasons. faceless: results without a face."""
 
     done: int = 0
@@ -47,7 +47,7 @@ class Worker:
         route: Route,
         out: Path,
         manifest: Manifest,
-        tally: Tally,
+        tally: RunTally,
         *,
         report: TextIO | None,
         on_progress: Callable[[Due, str | None], None],

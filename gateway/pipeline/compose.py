@@ -73,7 +73,7 @@ def _change(one: RestoredWindow, upscale: int) -> NDArray[np.float32]:
     sent = enlarge(window.pixels, upscale)
     change = np.asarray(cv2.subtract(one.pixels, sent, dtype=cv2.CV_32F), np.float32)
     if window.light_plan.changes:
-        change /= enlarge(_raised_contrast(window), upscale)[..., np.newaxis]
+        change /= enlarge(_measure_raised_contrast(window), upscale)[..., np.newaxis]
     return change
 
 
@@ -101,7 +101,7 @@ def _part(change: NDArray[np.float32], box: _Strip, strip: _Strip) -> NDArray[np
     return np.asarray(part, np.float32)
 
 
-def _raised_contrast(window: FaceWindow) -> NDArray[np.float32]:
+def _measure_raised_contrast(window: FaceWindow) -> NDArray[np.float32]:
     """By how much the light correction raised local contrast in the window: (H, W) float32."""
     reach = max(_CONTRAST_REACH * float(np.hypot(*(window.landmarks[0, 1] - window.landmarks[0, 0]))), 1.0)
     # A level of contrast that everything has keeps flat areas near 1.

@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 from functools import partial
 
-from gateway.cache import Cache, Entry, cache_key
+from gateway.cache import Cache, CacheEntry, cache_key
 from gateway.faces import FaceFinder
 from gateway.imaging.photo import PixelLimits
 from gateway.params import EnhanceParams
@@ -98,12 +98,12 @@ class Enhancer:
               **stages})  # fmt: skip
 
 
-def _write_entry(result: Result[EnhanceReport]) -> Entry:
+def _write_entry(result: Result[EnhanceReport]) -> CacheEntry:
     head = {"format": result.output_format, "report": result.report.model_dump(mode="json")}
-    return Entry(head, result.image)
+    return CacheEntry(head, result.image)
 
 
-def _read_entry(entry: Entry) -> Result[EnhanceReport] | None:
+def _read_entry(entry: CacheEntry) -> Result[EnhanceReport] | None:
     """Read a cached result; None for an entry of another version, which may lack a field."""
     try:
         report = EnhanceReport.model_validate(entry.head["report"])

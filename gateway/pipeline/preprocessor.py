@@ -9,7 +9,7 @@ from gateway.pipeline.in_flight import InFlight
 from gateway.pipeline.picture_request import PictureRequest
 from gateway.pipeline.report import report_preprocessed
 from gateway.pipeline.result import Result
-from gateway.pipeline.standardiser import Standardised, Standardiser
+from gateway.pipeline.standardiser import Standardiser, UploadPortrait
 from gateway.schemas.reports import PreprocessReport
 from gateway.service.admission import Admission
 from gateway.service.metrics import Metrics
@@ -56,7 +56,7 @@ class Preprocessor:
             return await self._encode(asked, await self._standardiser.make(asked))
 
     async def _encode(
-        self, asked: PictureRequest[PreprocessParams], made: Standardised
+        self, asked: PictureRequest[PreprocessParams], made: UploadPortrait
     ) -> Result[PreprocessReport]:
         output_format = asked.params.format or asked.accepted or made.own_format
         with asked.timings.stage("encode"):

@@ -27,7 +27,7 @@ _CLASSICAL = (
 
 def report_preprocessed(portrait: Portrait, finder: str) -> PreprocessReport:
     """Return the report of a standardised portrait. finder: the face finder's name."""
-    return PreprocessReport(**_standardised(portrait, finder), warnings=list(portrait.warnings))
+    return PreprocessReport(**_describe_standardising(portrait, finder), warnings=list(portrait.warnings))
 
 
 def report_portrait(
@@ -35,7 +35,7 @@ def report_portrait(
 ) -> EnhanceReport:
     """Return the report of an enhanced portrait."""
     return EnhanceReport(
-        **_standardised(portrait, finder),
+        **_describe_standardising(portrait, finder),
         faces=_faces(portrait.faces),
         left_alone=[],
         linkage=[RuleReport.of(rule) for rule in rules],
@@ -65,7 +65,7 @@ def report_photo(enhanced: EnhancedPhoto, photo: Photo, finder: str, model: Mode
     )
 
 
-def _standardised(portrait: Portrait, finder: str) -> dict[str, object]:
+def _describe_standardising(portrait: Portrait, finder: str) -> dict[str, object]:
     return {
         "finder": finder,
         "face": portrait.face and FaceReport.model_validate(portrait.face),

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from gateway.cache import Cache, Entry, cache_key
+from gateway.cache import Cache, CacheEntry, cache_key
 from gateway.faces import FaceFinder
 from gateway.imaging.encoder import OutputFormat
 from gateway.imaging.photo import Photo, PixelLimits, decode
@@ -17,7 +17,7 @@ from gpen_common.threads import Threads
 _READ_BY_STANDARDISING = {"framing", "clahe", "exposure", "no_face", "yaw"}
 
 
-class Standardised(NamedTuple):
+class UploadPortrait(NamedTuple):
     """A portrait. own_format: the encoding of the upload where it is one of ours, else png."""
 
     portrait: Portrait
@@ -39,13 +39,13 @@ class Standardiser:
         params = asked.params.model_dump(mode="json", include=_READ_BY_STANDARDISING)
         return cache_key("portrait", asked.picture.sha256, {"params": params, "finder": self._finder.name})
 
-    async def look_up(self, asked: PictureRequest[Params]) -> Standardised | None:
+    async def look_up(self, asked: PictureRequest[Params]) -> UploadPortrait | None:
         """Return the portrait in the cache, or None."""
         with asked.timings.stage("cache"):
             entry = await self._cache.get(self.key(asked))
         return None if entry is None else _read_entry(entry)
 
-    async def make(self, asked: PictureRequest[Params]) -> Standardised:
+    async def make(self, asked: PictureRequest[Params]) -> UploadPortrait:
         """Return the new portrait. Raises NoFace and HeadTurned by `asked.params`, and what `decode`
         raises."""
         with asked.timings.remainder("queue"):
@@ -54,14 +54,14 @@ class Standardiser:
             await self._cache.put(self.key(asked), _write_entry(made))
         return made
 
-    def _standardise(self, asked: PictureRequest[Params]) -> Standardised:
+    def _standardise(self, asked: PictureRequest[Params]) -> UploadPortrait:
         # Framing `face` places the eyes exactly, for which every pixel counts; the article's window needs no
         # more pixels than its short edge has.
         short_edge = SHORT_EDGE if asked.params.framing == "article" else None
         with asked.timings.stage("decode"):
             photo = decode(asked.picture.data, self._limits, short_edge)
         portrait = standardise(photo, asked.params, self._finder, asked.timings)
-        return Standardised(portrait, own_format(photo), "miss" if self._cache.on else "off")
+        return UploadPortrait(portrait, own_format(photo), "miss" if self._cache.on else "off")
 
 
 def own_format(photo: Photo) -> OutputFormat:
@@ -76,13 +76,13 @@ def own_format(photo: Photo) -> OutputFormat:
             return "png"
 
 
-def _write_entry(made: Standardised) -> Entry:
-    return Entry({**to_head(made.portrait), "own_format": made.own_format}, to_bytes(made.portrait))
+def _write_entry(made: UploadPortrait) -> CacheEntry:
+    return CacheEntry({**to_head(made.portrait), "own_format": made.own_format}, to_bytes(made.portrait))
 
 
-def _read_entry(entry: Entry) -> Standardised | None:
+def _read_entry(entry: CacheEntry) -> UploadPortrait | None:
     """Read a cached portrait; None for an entry of another version, which may lack a field."""
     try:
-        return Standardised(from_stored(entry.head, entry.body), entry.head["own_format"], "hit")
+        return UploadPortrait(from_stored(entry.head, entry.body), entry.head["own_format"], "hit")
     except (KeyError, TypeError, ValueError):
         return None

@@ -58,7 +58,7 @@ class Access:
             try:
                 caller = await self._caller(scope)
                 stack.enter_context(self._place(caller, scope))
-                quota = await self._counted(caller)
+                quota = await self._count(caller)
             except GatewayError as error:
                 await problem_response(Request(scope), error)(scope, receive, send)
                 return
@@ -116,7 +116,7 @@ class Access:
             # Else the counter would grow with every address.
             del self._in_flight[name]
 
-    async def _counted(self, caller: Caller) -> Quota | None:
+    async def _count(self, caller: Caller) -> Quota | None:
         """Count this request; return what is left of the client's rate, if it has one. Raises
         RateExceeded."""
         if caller.rate is None:

@@ -31,7 +31,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_exception_handler(Exception, _answer_unexpected)
 
 
 class OnlyProblems:
@@ -51,7 +51,7 @@ class OnlyProblems:
             return
         started = replaced = False
 
-        async def checked_send(message: Message) -> None:
+        async def send_checked(message: Message) -> None:
             nonlocal started, replaced
             if not started and (problem := _instead_of(message, Request(scope))):
                 started = replaced = True
@@ -61,7 +61,7 @@ class OnlyProblems:
                 await send(message)
 
         try:
-            await self.app(scope, receive, checked_send)
+            await self.app(scope, receive, send_checked)
         except asyncio.CancelledError:
             if started or not scope["app"].state.draining.active:
                 raise
@@ -153,6 +153,6 @@ def _of_status(request: Request, status: int, detail: str, headers: Mapping[str,
     return _answer(problem, headers)
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
+async def _answer_unexpected(request: Request, error: Exception) -> Response:
     """Answer an exception of a middleware; the server logs its traceback."""
     return problem_response(request, GatewayError())

@@ -54,7 +54,7 @@ def list_model_files(store: WeightStore) -> Iterator[ModelFileStatus]:
             if not file.urls and state == "missing":
                 continue
             stored = [found for found in store.find(model, (file.format,)) if found.file is file]
-            received, size = store.received(file)
+            received, size = store.count_received(file)
             if stored:
                 received = size = stored[0].path.stat().st_size
             name = stored[0].path.name if stored else file.name

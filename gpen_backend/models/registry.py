@@ -79,7 +79,7 @@ class ModelRegistry:
             self._fall_back(str(error))
         self.download = None
 
-    def loaded(self, name: str) -> Engine | None:
+    def get_loaded(self, name: str) -> Engine | None:
         """The engine of a model, None if it is not loaded yet. Raises ModelNotServed."""
         self._require(name)
         return self._engines.get(name)

@@ -18,7 +18,7 @@ from gpen_backend.scheduling.engine_queue import EngineQueue, Pick, QueuedReques
 from gpen_common.types import Pixels
 
 
-class QueueFull(Exception):
+class FaceQueueFull(Exception):
     """The queue has no room for these faces."""
 
 
@@ -74,12 +74,14 @@ class Batcher:
     ) -> BatchedFaces:
         """Restore `faces`, at least one, each (S, S, 3) uint8 RGB. deadline: on time.monotonic's clock.
 
-        Cancelling it removes the faces that have not started from the queue. Raises QueueFull, TooLate, and
-        the engine's error for one of the faces.
+        Cancelling it removes the faces that have not started from the queue. Raises FaceQueueFull, TooLate,
+        and the engine's error for one of the faces.
         """
         waiting = self.waiting
         if self._closing or (waiting and waiting + len(faces) > self._max_faces):
-            raise QueueFull(f"{waiting} faces are waiting for the network; the limit is {self._max_faces}")
+            raise FaceQueueFull(
+                f"{waiting} faces are waiting for the network; the limit is {self._max_faces}"
+            )
         arrived = time.monotonic()
         request = QueuedRequest(faces, deadline, asyncio.get_running_loop().create_future(), arrived)
         queue = self._queue(engine)

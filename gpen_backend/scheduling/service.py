@@ -15,7 +15,7 @@ from gpen_backend.models.registry import ModelNotReady, ModelRegistry, WrongTask
 from gpen_backend.restoration import steps
 from gpen_backend.restoration.steps import Work
 from gpen_backend.scheduling.batch_size import best_batch
-from gpen_backend.scheduling.batcher import BatchedFaces, Batcher, QueueFull, TooLate
+from gpen_backend.scheduling.batcher import BatchedFaces, Batcher, FaceQueueFull, TooLate
 from gpen_backend.settings import BackendSettings
 from gpen_backend.weights.catalog import KNOWN_MODELS
 from gpen_common.allocator import keep_large_buffers
@@ -111,19 +111,19 @@ class Service:
     ) -> BatchedFaces:
         try:
             return await self._batcher.restore(engine, faces, deadline)
-        except QueueFull as error:
+        except FaceQueueFull as error:
             raise ProtocolError(429, str(error)) from error
         except TooLate as error:
             raise ProtocolError(503, str(error)) from error
 
     async def _engine(self, name: str, deadline: float | None) -> Engine:
         """Return the model's engine; load it on the network's thread if needed."""
-        ready = self.models.loaded(name)
+        ready = self.models.get_loaded(name)
         if ready is not None:
             return ready
 
         def load() -> tuple[Engine, int | None]:
-            if (loaded := self.models.loaded(name)) is not None:
+            if (loaded := self.models.get_loaded(name)) is not None:
                 return loaded, None
             engine = self.models.engine(name)
             return engine, _warm_up(engine)

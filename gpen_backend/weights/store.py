@@ -128,7 +128,7 @@ class WeightStore:
         except CheckpointError:
             return "broken"
 
-    def received(self, file: ModelFile) -> tuple[int, int | None]:
+    def count_received(self, file: ModelFile) -> tuple[int, int | None]:
         """Bytes of a partial download, and bytes of the whole file if known."""
         partial = Partial(self.folder / file.name)
         origin = partial.origin()

@@ -13,12 +13,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from gateway.api.handler import enhance_file
-from gateway.api.negotiation import preferred
+from gateway.api.negotiation import choose_media_type
 from gateway.api.openapi.examples import BATCH_LINES
 from gateway.api.openapi.operations import UPLOAD_ERRORS, batch_body, error_responses
 from gateway.api.request_reader import slow_upload
 from gateway.api.upload import Upload
-from gateway.batch.entries import Entry, list_entries
+from gateway.batch.entries import BatchEntry, list_entries
 from gateway.batch.lines import NDJSON, ZIP, Answer, NdjsonAnswer, Outcome, ZipAnswer
 from gateway.batch.schemas import BatchEnd, BatchFailure, BatchPicture
 from gateway.batch.spool import BatchLimits, Spooled, spool
@@ -124,7 +124,7 @@ async def _receive(
 
 
 def _choose_answer(request: Request, folder: Path) -> Answer:
-    if preferred(request.headers.get("accept"), (NDJSON, ZIP)) == ZIP:
+    if choose_media_type(request.headers.get("accept"), (NDJSON, ZIP)) == ZIP:
         return ZipAnswer(folder / "report")
     return NdjsonAnswer()
 
@@ -145,7 +145,7 @@ class _FileWork:
         self._drain_s = gateway.settings.server.grace_s / 2
         self._drains_since: float | None = None
 
-    async def run(self, entry: Entry) -> Outcome:
+    async def run(self, entry: BatchEntry) -> Outcome:
         """Enhance one file; a failure is its problem."""
         try:
             self._check_draining()
@@ -157,7 +157,7 @@ class _FileWork:
             logger.exception("internal-error: a defect of the gateway, in file %d of a batch", entry.index)
             return Outcome(entry, problem_of(GatewayError(), self._request_id))
 
-    async def _enhance(self, entry: Entry) -> Result[EnhanceReport]:
+    async def _enhance(self, entry: BatchEntry) -> Result[EnhanceReport]:
         data = await self._disk.run(entry.read)
         asked = PictureRequest(
             picture=await self._gateway.pictures.add(data),

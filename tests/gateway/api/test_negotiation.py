@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.negotiation import Accepted, accepted
+from gateway.api.negotiation import Accepted, parse_accept
 
 ANYTHING = Accepted(json=False, output_format=None)
 JSON = Accepted(json=True, output_format=None)
@@ -33,7 +33,7 @@ def picture(output_format: str) -> Accepted:
     ],
 )
 def test_what_is_accepted_is_given(header, expected):
-    assert accepted(header) == expected
+    assert parse_accept(header) == expected
 
 
 @pytest.mark.parametrize(
@@ -49,14 +49,14 @@ def test_what_is_accepted_is_given(header, expected):
     ],
 )
 def test_weights_decide_and_then_the_order(header, expected):
-    assert accepted(header) == expected
+    assert parse_accept(header) == expected
 
 
 @pytest.mark.parametrize("header", ["text/html", "image/tiff", "application/json;q=0", ";;;,,,q=1"])
 def test_who_accepts_nothing_of_ours_gets_what_others_get(header):
-    assert accepted(header) == ANYTHING
+    assert parse_accept(header) == ANYTHING
 
 
 @given(st.text(alphabet=st.characters(codec="latin-1")))
 def test_no_header_is_an_error(header):
-    assert accepted(header).output_format in (None, "png", "jpeg", "webp")
+    assert parse_accept(header).output_format in (None, "png", "jpeg", "webp")

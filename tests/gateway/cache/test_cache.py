@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
-from gateway.cache import Cache, DiskStore, Entry, MemoryStore, Packed
+from gateway.cache import Cache, CacheEntry, DiskStore, MemoryStore, Packed
 from gateway.cache.redis import RedisStore
 from gateway.cache.tiers import make_cache
 from gateway.settings import CacheSettings
 
 pytestmark = pytest.mark.anyio
 
-ENTRY = Entry({"a": 1}, b"body")
+ENTRY = CacheEntry({"a": 1}, b"body")
 
 
 class SlowStore(MemoryStore):
@@ -24,7 +24,7 @@ class SlowStore(MemoryStore):
         self.may_write, self.written = asyncio.Event(), asyncio.Event()
         self.writes = 0
 
-    async def put(self, key: str, entry: Entry) -> None:
+    async def put(self, key: str, entry: CacheEntry) -> None:
         await self.may_write.wait()
         self.writes += 1
         await super().put(key, entry)
@@ -54,7 +54,7 @@ async def test_a_damaged_entry_is_dropped_and_the_next_tier_answers(tmp_path, ca
 @pytest.mark.parametrize("size", [0, 2**20])
 async def test_closing_writes_every_entry_to_every_tier(tmp_path, size):
     """An entry of 1 MB is packed on a thread."""
-    near, large = MemoryStore(10**7), Entry({"a": 1}, bytes(size))
+    near, large = MemoryStore(10**7), CacheEntry({"a": 1}, bytes(size))
     cache = Cache([near, Packed(DiskStore(tmp_path, 10**7))])
     await cache.put("k", large)
     assert await near.get("k") == large
@@ -83,7 +83,7 @@ async def test_an_entry_put_several_times_is_written_behind_once():
         await cache.put("k", ENTRY)
     await cache.flush()
     assert far.writes == 1
-    await cache.put("k", Entry({}, b"other"))
+    await cache.put("k", CacheEntry({}, b"other"))
     assert await cache.get("k") == ({}, b"other")
     await cache.close()
     assert far.writes == 2
@@ -99,7 +99,7 @@ async def test_entries_are_written_behind_without_a_flush():
 
 async def test_a_defect_in_a_write_behind_is_logged(tmp_path, caplog):
     cache = Cache([MemoryStore(10**6), Packed(DiskStore(tmp_path, 10**6))])
-    await cache.put("k", Entry({"not JSON": object()}, b"body"))
+    await cache.put("k", CacheEntry({"not JSON": object()}, b"body"))
     await cache.close()
     assert "not JSON serializable" in caplog.text
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cache import Cache, DiskStore, Entry, Packed
+from gateway.cache import Cache, CacheEntry, DiskStore, Packed
 from gateway.cache.key import cache_key
 
 pytestmark = pytest.mark.anyio
@@ -161,21 +161,21 @@ async def test_an_unreadable_file_is_a_miss(tmp_path, store_in):
 async def test_a_damaged_file_is_a_miss_and_is_replaced(tmp_path, store_in, caplog):
     store = store_in(tmp_path)
     cache = Cache([Packed(store)])
-    await cache.put(key_of(1), Entry({"a": 1}, b"body"))
+    await cache.put(key_of(1), CacheEntry({"a": 1}, b"body"))
     (path,) = files_in(tmp_path)
     for damage in (lambda data: data[:-1], lambda data: data[:60] + b"?" + data[61:], lambda _: b""):
         path.write_bytes(damage(path.read_bytes()))
         assert await cache.get(key_of(1)) is None
         assert not path.exists()
-        await cache.put(key_of(1), Entry({"a": 1}, b"body"))
+        await cache.put(key_of(1), CacheEntry({"a": 1}, b"body"))
         assert await cache.get(key_of(1)) == ({"a": 1}, b"body")
     assert caplog.text.count("damaged") == 3
 
 
 async def test_a_file_under_another_key_is_a_miss(tmp_path, store_in):
     cache = Cache([Packed(store_in(tmp_path))])
-    await cache.put(key_of(1), Entry({}, b"one's"))
-    await cache.put(key_of(2), Entry({}, b"two's"))
+    await cache.put(key_of(1), CacheEntry({}, b"one's"))
+    await cache.put(key_of(2), CacheEntry({}, b"two's"))
     one, two = (tmp_path / key_of(n)[:2] / key_of(n) for n in (1, 2))
     one.replace(two)
     assert await cache.get(key_of(2)) is None
@@ -184,7 +184,7 @@ async def test_a_file_under_another_key_is_a_miss(tmp_path, store_in):
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from gateway.cache import Cache, DiskStore, Entry, Packed
+from gateway.cache import Cache, DiskStore, CacheEntry, Packed
 
 async def main(folder, letter):
     cache = Cache([Packed(DiskStore(Path(folder), 400_000))])
@@ -197,7 +197,7 @@ async def main(folder, letter):
                 head, body = found
                 assert set(body) == {ord(head["letter"])} and len(body) == head["length"], "torn"
             length = 3000 + turn
-            await cache.put(key, Entry({"letter": letter, "length": length}, letter.encode() * length))
+            await cache.put(key, CacheEntry({"letter": letter, "length": length}, letter.encode() * length))
     await cache.close()
 
 asyncio.run(main(*sys.argv[1:]))

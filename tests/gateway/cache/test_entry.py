@@ -4,12 +4,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gateway.cache import Corrupt, Entry, pack, unpack
+from gateway.cache import CacheEntry, Corrupt, pack, unpack
 
 HEADS = st.dictionaries(
     st.text(), st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), max_size=4
 )
-ENTRIES = st.tuples(st.text(), st.builds(Entry, HEADS, st.binary(max_size=200)))
+ENTRIES = st.tuples(st.text(), st.builds(CacheEntry, HEADS, st.binary(max_size=200)))
 
 
 @given(ENTRIES)

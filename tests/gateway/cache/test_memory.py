@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cache import Entry, MemoryStore
+from gateway.cache import CacheEntry, MemoryStore
 from gateway.cache.memory import _HEAD_BYTES
 
 pytestmark = pytest.mark.anyio
 
 
-def entry_of(size: int, letter: bytes = b"x") -> Entry:
+def entry_of(size: int, letter: bytes = b"x") -> CacheEntry:
     """An entry that counts as `size` bytes."""
-    return Entry({"letter": letter.decode()}, letter * (size - _HEAD_BYTES))
+    return CacheEntry({"letter": letter.decode()}, letter * (size - _HEAD_BYTES))
 
 
 async def test_evicts_the_least_recently_used_entry():
@@ -34,7 +34,7 @@ async def test_an_entry_larger_than_the_tier_is_not_stored():
 
 async def test_a_tier_of_zero_bytes_stores_nothing():
     store = MemoryStore(0)
-    await store.put("a", Entry({}, b""))
+    await store.put("a", CacheEntry({}, b""))
     assert await store.get("a") is None
 
 
@@ -50,6 +50,6 @@ async def test_drop_is_idempotent():
 async def test_never_holds_more_than_its_limit(puts):
     store = MemoryStore(50_000)
     for key, size in puts:
-        await store.put(key, Entry({}, bytes(size)))
+        await store.put(key, CacheEntry({}, bytes(size)))
         held = [len(entry.body) for key in "abcdef" if (entry := await store.get(key))]
         assert sum(held) + len(held) * _HEAD_BYTES <= 50_000

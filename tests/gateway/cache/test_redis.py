@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from gateway.cache import Cache, Entry, Packed, pack
+from gateway.cache import Cache, CacheEntry, Packed, pack
 from gateway.cache import redis as module
 from gateway.cache.redis import RedisStore
 
@@ -35,7 +35,7 @@ def no_quiet_period(monkeypatch):
 
 
 async def test_entries_are_shared_and_expire(redis_server, store_at):
-    entry = pack("k", Entry({"a": 1}, bytes(range(256)) * 1000))
+    entry = pack("k", CacheEntry({"a": 1}, bytes(range(256)) * 1000))
     await store_at(redis_server.url, ttl_s=77).put("k", entry)
     other = store_at(redis_server.url)
     assert await other.get("k") == entry
@@ -49,7 +49,7 @@ async def test_entries_are_shared_and_expire(redis_server, store_at):
 
 async def test_a_damaged_entry_is_a_miss_and_is_replaced(redis_server, store_at):
     cache = Cache([Packed(store_at(redis_server.url))])
-    await cache.put("k", Entry({}, b"body"))
+    await cache.put("k", CacheEntry({}, b"body"))
     with redis_server.client() as client:
         client.setrange("gpen-gateway:k", 50, "?")
         assert await cache.get("k") is None

@@ -11,7 +11,7 @@ from gateway.commands.files import FileState, write_file
 from gateway.commands.inputs import Job
 from gateway.commands.manifest import FILE_NAME, Manifest, ManifestUnusable, Record
 from gateway.commands.select import select
-from gateway.commands.work import Route, Tally, Worker
+from gateway.commands.work import Route, RunTally, Worker
 from gateway.remote import GatewayGone, PatientClient, Refused
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +31,7 @@ class Runs:
     """Runs `jobs` against a gateway with the responses of `answer`."""
 
     def __init__(self, jobs: list[Job], out: Path) -> None:
-        self.jobs, self.out, self.tally, self.manifest = jobs, out, Tally(), Manifest.read(out)
+        self.jobs, self.out, self.tally, self.manifest = jobs, out, RunTally(), Manifest.read(out)
 
     async def __call__(self, answer, patience_s: float = 5.0, concurrency: int = 2) -> None:
         due = select(self.jobs, self.out, self.manifest, lambda job: {"format": "png"}, BY, False).due

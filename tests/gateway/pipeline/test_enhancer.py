@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from gateway.cache import Cache, Entry, cache_key, key
+from gateway.cache import Cache, CacheEntry, cache_key, key
 from gateway.faces import Pose
 from gateway.imaging.encoder import encode
 from gateway.imaging.photo import PixelLimits, decode
@@ -220,7 +220,7 @@ async def test_an_entry_of_another_version_is_a_miss_and_is_replaced(
         folder = cached.cache.cache_dir
         for path in list(folder.glob("??/*")):
             for head in ({}, {"format": "png", "report": {}}, {"shape": [1], "own_format": "png"}):
-                await cache.put(path.name, Entry(head, b"what it meant then"))
+                await cache.put(path.name, CacheEntry(head, b"what it meant then"))
                 await cache.flush()
         again = good(await client.post("/v1/enhance", content=photo))
         assert (again.headers["X-Cache"], again.content) == ("miss", first.content)

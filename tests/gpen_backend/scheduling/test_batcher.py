@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpen_backend.engines import EngineError, EngineOutOfMemory
-from gpen_backend.scheduling.batcher import Batcher, QueueFull, TooLate
+from gpen_backend.scheduling.batcher import Batcher, FaceQueueFull, TooLate
 
 pytestmark = pytest.mark.anyio
 
@@ -267,7 +267,7 @@ async def test_a_full_queue_rejects_at_once_and_recovers():
         first = await occupy(batcher, engine)
         waits = asyncio.create_task(restore(batcher, engine, [1, 2, 3]))
         await until_waiting(batcher, 3)
-        with pytest.raises(QueueFull, match="3 faces are waiting"):
+        with pytest.raises(FaceQueueFull, match="3 faces are waiting"):
             await restore(batcher, engine, [4, 5])
         fits = asyncio.create_task(restore(batcher, engine, [6]))
         await until_waiting(batcher, 4)
@@ -342,7 +342,7 @@ async def test_closing_runs_waiting_faces_and_rejects_new_ones():
         closing = asyncio.create_task(batcher.close())
         assert await first == [1, 2, 3]
         await closing
-        with pytest.raises(QueueFull):
+        with pytest.raises(FaceQueueFull):
             await restore(batcher, engine, [4])
 
 

@@ -142,7 +142,7 @@ def test_reports_a_partial_download(store, file_server):
     with pytest.raises(Exception, match="broke off"):
         pull(store)
     assert store.state(OPEN) == "partial"
-    assert store.received(OPEN) == (len(CONTENT) // 2, len(CONTENT))
+    assert store.count_received(OPEN) == (len(CONTENT) // 2, len(CONTENT))
 
 
 def test_uses_the_published_address_without_a_mirror(tmp_path):
