@@ -61,7 +61,7 @@ async def compare(
     service: object, client: GpenClient, size: int, callers: int, each: int, rounds: int
 ) -> dict[str, object]:
     name = MODELS[size]
-    engine = service.models.loaded(name)  # type: ignore[attr-defined]
+    engine = service.models.get_loaded(name)  # type: ignore[attr-defined]
     batcher, network = service._batcher, service._network  # type: ignore[attr-defined]
     best = batcher._queue(engine).limit
     given = faces(size, max(best, 2))
