@@ -73,8 +73,8 @@ def cut(pixels: Pixels, window: ArticleWindow) -> Pixels:
     Reads only the window, so that a panorama takes no longer than a portrait.
     """
     # Two row ranges keep results equal to those of earlier versions. One range rounds differently in 41 of
-    # 414 windows of real photos: by one level in up to 500 values, and in one photo by up to 5 levels in
-    # about 400,000 values, where two ranges are within one level of resizing the whole photo.
+    # 414 windows of real photos: by one level in up to 500 values, and in one photo by up to 5 levels in some
+    # 400,000, where two ranges are within one level of resizing the whole photo.
     middle = PORTRAIT_SIDE // 2
     upper, lower = _cut_rows(pixels, window, 0, middle), _cut_rows(pixels, window, middle, PORTRAIT_SIDE)
     return np.concatenate([upper, lower])

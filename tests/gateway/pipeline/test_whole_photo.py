@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import BackendAway, HeadTurned, NoFace
-from gateway.faces import Face
 from gateway.imaging.original import Original
 from gateway.imaging.photo import Photo, PixelLimits
 from gateway.params import EnhanceParams
@@ -22,14 +21,15 @@ from gateway.timings import Timings
 from gpen_common.geometry import enlarge
 from gpen_common.threads import Threads
 from gpen_common.types import ModelInfo, Restored
+from tests.support.faces import GivenFinder
 
 
 @dataclass
 class StandIn:
-    """A backend that makes of every window what `paint` does, `slow` turns of the event loop later.
+    """A backend that applies `paint` to every window after `slow` turns of the event loop.
 
-    asked: (pixels, landmarks, params) of every request. full: set once it has eight at a time.
-    at_once: most requests it had at a time. cancelled: how many were given up.
+    asked: (pixels, landmarks, params) of every request. full: set at eight concurrent requests.
+    at_once: maximum of concurrent requests. cancelled: number of cancelled requests.
     """
 
     paint: object = None
@@ -64,15 +64,6 @@ class StandIn:
         return Restored(came, "stand-in", "gpen-bfr-512", 0 if landmarks is None else len(landmarks), 1)
 
 
-@dataclass
-class Sees:
-    faces: list[Face]
-    name: str = "given"
-
-    def find(self, pixels):
-        return self.faces
-
-
 LIMITS = PixelLimits(max_pixels=10**9, max_side=32_000)
 
 
@@ -80,12 +71,12 @@ def enhance(pixels, found, backend, threads, **params):
     photo = Photo(pixels, Original(), "PNG")
     wanted = EnhanceParams(output="photo", **params)
     asked = PictureRequest(Picture(b"", ""), wanted, "id", 60, Timings())
-    return PhotoEnhancer(Sees(found), threads, LIMITS).restore_faces(photo, asked, backend)
+    return PhotoEnhancer(GivenFinder(found), threads, LIMITS).restore_faces(photo, asked, backend)
 
 
 @pytest.fixture(scope="module")
 def whole():
-    """Enhances a photo whose faces are given."""
+    """Enhances a photo with given faces."""
     threads = Threads(2)
 
     def run(pixels, found, backend=None, **params):
@@ -100,14 +91,14 @@ def textured(width, height, seed=0):
 
 
 def crowd(face_at, columns, rows, eyes=16.0, apart=64):
-    """A photo full of faces, and they."""
+    """A photo full of faces, and the faces."""
     faces = [face_at(apart * (x + 0.5), apart * (y + 0.5), eyes) for y in range(rows) for x in range(columns)]
     return textured(apart * columns, apart * rows), faces
 
 
 @settings(max_examples=25)
 @given(data=st.data())
-def test_a_backend_that_changes_nothing_gives_the_photo_back(data, whole, face_at):
+def test_identity_backend_gives_the_photo_back(data, whole, face_at):
     width, height = data.draw(st.integers(1, 200)), data.draw(st.integers(1, 200))
     photo, upscale = textured(width, height), data.draw(st.integers(1, 4))
     places = st.tuples(st.floats(-0.2, 1.2), st.floats(-0.2, 1.2), st.floats(1, 150), st.floats(-180, 180))
@@ -129,7 +120,7 @@ def test_a_backend_that_changes_nothing_gives_the_photo_back(data, whole, face_a
 # --- which faces
 
 
-def test_every_face_has_a_window_of_its_own_and_is_sent_with_its_landmarks(whole, face_at):
+def test_sends_one_window_with_landmarks_per_face(whole, face_at):
     photo, faces = crowd(face_at, 3, 2)
     backend = StandIn()
     done = whole(photo, faces, backend, clahe="off", exposure="off")
@@ -143,14 +134,14 @@ def test_every_face_has_a_window_of_its_own_and_is_sent_with_its_landmarks(whole
     assert done.warnings == ()
 
 
-def test_the_best_face_alone_is_restored_where_that_is_asked(whole, face_at):
+def test_faces_best_restores_only_the_main_face(whole, face_at):
     photo, faces = crowd(face_at, 3, 1)
     done = whole(photo, faces, faces="best")
     assert [window.face for window in done.windows] == faces[:1]
     assert done.left_alone == ()
 
 
-def test_a_tiny_face_is_left_alone_and_named(whole, face_at):
+def test_tiny_face_is_left_alone_and_reported(whole, face_at):
     photo = textured(300, 200)
     tiny, fair = face_at(60, 60, 11.5), face_at(200, 100, 12.5)
     done = whole(photo, [fair, tiny], StandIn(paint=lambda pixels, _: 255 - pixels))
@@ -164,7 +155,7 @@ def test_a_tiny_face_is_left_alone_and_named(whole, face_at):
 
 @pytest.mark.parametrize("yaw", [50.0, -46.0])
 @pytest.mark.parametrize(("policy", "left"), [("warn", 1), ("reject", 1), ("off", 0)])
-def test_a_head_turned_too_far_is_left_alone_and_named(whole, face_at, yaw, policy, left):
+def test_turned_head_is_left_alone_and_reported(whole, face_at, yaw, policy, left):
     photo = textured(400, 200)
     faces = [face_at(100, 100, 30, yaw=yaw), face_at(300, 100, 30)]
     done = whole(photo, faces, yaw=policy)
@@ -172,7 +163,7 @@ def test_a_head_turned_too_far_is_left_alone_and_named(whole, face_at, yaw, poli
     assert all(f"turned by {abs(yaw):.0f}°" in one.reason for one in done.left_alone)
 
 
-def test_a_head_turned_a_little_too_far_is_softened_or_left_alone(whole, face_at):
+def test_slightly_turned_head_has_less_strength_or_is_left_alone(whole, face_at):
     photo, face = textured(300, 200), face_at(100, 100, 30, yaw=35)
     others = [face_at(220, 100, 30)]
     softened = whole(photo, [face, *others], backend := StandIn(), yaw="warn", strength=80)
@@ -185,7 +176,7 @@ def test_a_head_turned_a_little_too_far_is_softened_or_left_alone(whole, face_at
     assert len(whole(photo, [face, *others], yaw="reject").left_alone) == 1
 
 
-def test_where_every_head_is_turned_a_caller_who_wants_none_is_told(whole, face_at):
+def test_rejects_a_photo_of_turned_heads_only(whole, face_at):
     turned = [face_at(100, 100, 30, yaw=yaw) for yaw in (30, -60)]
     with pytest.raises(HeadTurned, match="yaw=warn"):
         whole(textured(300, 200), turned, yaw="reject")
@@ -193,7 +184,7 @@ def test_where_every_head_is_turned_a_caller_who_wants_none_is_told(whole, face_
         whole(textured(300, 200), [turned[0], face_at(220, 100, 30)], yaw="reject", faces="best")
 
 
-def test_a_photo_without_a_face_comes_back_as_it_is_with_a_warning(whole):
+def test_photo_without_a_face_is_unchanged_with_a_warning(whole):
     photo = textured(90, 60)
     done = whole(photo, [], backend := StandIn(), upscale=2)
     np.testing.assert_array_equal(done.pixels, enlarge(photo, 2))
@@ -206,15 +197,15 @@ def test_a_photo_without_a_face_comes_back_as_it_is_with_a_warning(whole):
 # --- many at once
 
 
-def test_a_crowd_is_restored_at_once_but_for_eight_at_most(whole, face_at):
+def test_restores_at_most_eight_faces_at_a_time(whole, face_at):
     photo, faces = crowd(face_at, 6, 5)
     done = whole(photo, faces[:29], backend := StandIn(slow=50))
     assert len(done.restored) == 29
     assert backend.at_once == 8
 
 
-def test_windows_that_take_their_time_are_put_back_where_they_belong(whole, face_at):
-    """Answers that come in any order never change places."""
+def test_slow_windows_are_put_back_in_their_places(whole, face_at):
+    """The order of the answers does not matter."""
     photo, faces = crowd(face_at, 4, 3, eyes=13)
     marks = iter(range(10, 130, 10))
     seen = {}
@@ -229,7 +220,7 @@ def test_windows_that_take_their_time_are_put_back_where_they_belong(whole, face
         assert (done.pixels[y - 4 : y + 5, x - 4 : x + 5] == seen[window.pixels.tobytes()]).all()
 
 
-def test_one_windows_failure_is_one_error_and_the_others_are_given_up(whole, face_at):
+def test_failure_of_one_window_cancels_the_others(whole, face_at):
     photo, faces = crowd(face_at, 6, 5)
 
     def fail(pixels, _):
@@ -242,11 +233,11 @@ def test_one_windows_failure_is_one_error_and_the_others_are_given_up(whole, fac
         whole(photo, faces, backend)
     assert backend.cancelled
     assert backend.now == 0
-    # Who waited for a place never asked.
+    # Windows that waited for a place were never sent.
     assert len(backend.asked) <= 16
 
 
-def test_a_caller_who_leaves_ends_every_window(face_at):
+def test_cancellation_cancels_every_window(face_at):
     photo, faces = crowd(face_at, 5, 3)
     backend, threads = StandIn(slow=10**9), Threads(2)
 
@@ -266,7 +257,7 @@ def test_a_caller_who_leaves_ends_every_window(face_at):
 # --- the picture as a whole
 
 
-def test_adjustments_are_made_once_of_the_whole_photo_after_its_faces(whole, face_at):
+def test_adjusts_the_whole_photo_once_after_the_faces(whole, face_at):
     photo, faces = crowd(face_at, 3, 2)
     wanted = {
         "denoise": 10.0, "sharpen": 20.0, "brightness": 30.0, "contrast": 40.0, "detail_enhance": True,
@@ -288,16 +279,16 @@ def test_adjustments_are_made_once_of_the_whole_photo_after_its_faces(whole, fac
     assert params.strength == 0
     assert params.upscale == 1
     assert pixels.shape == (256, 384, 3)
-    # One change of tone everywhere: no window has a border.
+    # The same change of tone everywhere, without borders of windows.
     np.testing.assert_array_equal(done.pixels, cv2.add(enlarge(photo, 2), np.full_like(pixels, 20)))
 
 
-def test_a_photo_without_a_face_is_still_adjusted(whole):
+def test_adjusts_a_photo_without_a_face(whole):
     done = whole(textured(90, 60), [], backend := StandIn(), denoise=50)
     assert len(backend.asked) == len(done.restored) == 1
 
 
-def test_light_is_corrected_for_the_backend_and_stays_as_it_was_in_the_photo(whole, face_at):
+def test_light_correction_does_not_change_the_photo(whole, face_at):
     photo = (textured(300, 300) * 0.25).astype(np.uint8)
     done = whole(photo, [face_at(150, 150, 40)], backend := StandIn())
     ((sent, *_),) = backend.asked
@@ -309,8 +300,8 @@ def test_light_is_corrected_for_the_backend_and_stays_as_it_was_in_the_photo(who
 # --- what it costs
 
 
-def test_a_large_photo_costs_the_wire_no_more_than_its_faces(whole, face_at):
-    """Of twelve megapixels filled with one face a network of 128 px is sent 0.05."""
+def test_large_photo_sends_only_windows_of_bounded_size(whole, face_at):
+    """Of twelve megapixels filled with one face, 0.05 are sent for a network of 128 px."""
     photo = np.zeros((3000, 4000, 3), np.uint8)
     done = whole(photo, [face_at(2000, 1500, 600), face_at(300, 300, 20)], backend := StandIn(size=128))
     assert done.pixels.shape == photo.shape
@@ -325,12 +316,12 @@ _FIFTY_MEGAPIXELS = """
     from gateway.faces import Face
     from gateway.imaging.original import Original
     from gateway.params import EnhanceParams
-    from gateway.imaging.photo import Photo
+    from gateway.imaging.photo import Photo, PixelLimits
     from gpen_common.threads import Threads
     from gateway.timings import Timings
     from gateway.pipeline.picture import Picture
-from gateway.pipeline.picture_request import PictureRequest
-from gateway.pipeline.whole_photo import PhotoEnhancer
+    from gateway.pipeline.picture_request import PictureRequest
+    from gateway.pipeline.whole_photo import PhotoEnhancer
     from gpen_common.types import ModelInfo, Restored
 
     def face(x, eyes):
@@ -359,8 +350,8 @@ from gateway.pipeline.whole_photo import PhotoEnhancer
 
 
 @pytest.mark.slow
-def test_two_faces_that_fill_fifty_megapixels_take_little_more_memory_than_the_result():
-    """The result alone has 151 MB; a float for every channel of one window would take 300 more."""
+def test_faces_filling_fifty_megapixels_need_bounded_memory():
+    """The result has 151 MB; floats for all channels of one window would take 300 MB more."""
     if sys.platform != "linux":
         pytest.skip("peak memory is measured in KiB on Linux alone")
     code = textwrap.dedent(_FIFTY_MEGAPIXELS)

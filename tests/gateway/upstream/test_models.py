@@ -135,7 +135,7 @@ async def test_chooses_the_model_of_the_task():
 
 async def test_a_task_without_its_checkpoint_is_an_error_that_names_it():
     with pytest.raises(
-        UnknownModel, match="cannot inpaint: it needs checkpoint gpen-inpainting-1024"
+        UnknownModel, match="no model for the task inpaint: gpen-inpainting-1024 is missing"
     ) as refused:
         await models_of(RESTORER, COLORIZER).choose(None, "inpaint")
     assert refused.value.status == 422
@@ -145,7 +145,7 @@ async def test_a_task_without_its_checkpoint_is_an_error_that_names_it():
     ("name", "task"), [("gpen-bfr-256", "colorize"), ("gpen-colorization-1024", "restore")]
 )
 async def test_rejects_a_model_for_another_task(name, task):
-    with pytest.raises(InvalidParameters, match="leave `model` out"):
+    with pytest.raises(InvalidParameters, match="omit `model`"):
         await models_of(RESTORER, COLORIZER).choose(name, task)
 
 
