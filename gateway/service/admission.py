@@ -2,8 +2,8 @@
 
 Three limits, in the order in which a request meets them:
 
-- uploads: bodies that are being received, as many as there are places. A request that the cache answers, or
-  that joins an identical one, goes no further, so that it is answered however full the queue is.
+- uploads: bodies that are being received, 16 more than there are free places. A request that the cache
+  answers, or that joins an identical one, goes no further, so that it is answered however full the queue is.
 - places: requests that wait for a worker or have one. A place is held until the work's threads have ended.
 - workers: requests, or files of batches, that are worked on.
 """
@@ -16,8 +16,8 @@ from gateway.errors import QueueFull
 
 # About the time of one portrait.
 _RETRY_AFTER_S = 1.0
-# Uploads received at once, at least: with few workers a crowd may still ask for what is in the cache.
-_MIN_UPLOADS = 16
+SPARE_UPLOADS = 16
+"""Uploads received beside a full queue. Bodies in memory: at most workers + queue + these."""
 
 
 class Admission:
@@ -38,8 +38,8 @@ class Admission:
     @contextmanager
     def upload(self) -> Iterator[None]:
         """Admit one request while its body is received. Raises QueueFull."""
-        if self.uploads >= max(self.limit, _MIN_UPLOADS):
-            raise QueueFull(f"{self.uploads} uploads are in progress; try again later", _RETRY_AFTER_S)
+        if self.uploads + self.taken >= self.limit + SPARE_UPLOADS:
+            raise queue_full(self.uploads + self.taken)
         self.uploads += 1
         try:
             yield

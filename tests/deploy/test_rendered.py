@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.faces.weights import YUNET
+from gateway.service.admission import SPARE_UPLOADS
 from gateway.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -139,7 +140,7 @@ def test_the_gateway_s_memory_limit_holds_all_admitted_requests(whole, monkeypat
         monkeypatch.setenv(name, value)
     settings = Settings()
     limits = settings.limits
-    bodies = (limits.workers + limits.queue) * limits.max_body_bytes
+    bodies = (limits.workers + limits.queue + SPARE_UPLOADS) * limits.max_body_bytes
     pictures = limits.workers * limits.max_pixels * 3
     process = 300_000_000
     needed = bodies + pictures + settings.cache.cache_memory_bytes + process

@@ -76,16 +76,15 @@ async def test_a_place_is_refused_where_all_are_taken():
         assert admission.taken == 1
 
 
-async def test_uploads_have_a_limit_of_their_own():
-    admission = Admission(workers=60, queue=40)
-    with ExitStack() as held:
-        for _ in range(100):
+async def test_sixteen_uploads_are_received_beside_a_full_queue():
+    admission = Admission(workers=1, queue=1)
+    with admission.place(), admission.place(), ExitStack() as held:
+        for _ in range(16):
             held.enter_context(admission.upload())
         with pytest.raises(QueueFull), admission.upload():
             pass
-        with admission.place():
-            assert (admission.uploads, admission.taken) == (100, 1)
-    assert admission.uploads == 0
+        assert (admission.uploads, admission.taken) == (16, 2)
+    assert admission.uploads == admission.taken == 0
 
 
 async def test_workers_bound_concurrent_work_in_order_of_arrival():
