@@ -52,10 +52,14 @@ def error_against_doubles(dtype, convolve):
     return (error.square().mean() / expected.square().mean()).sqrt().item()
 
 
-@pytest.mark.parametrize(("dtype", "allowed"), [(torch.float32, 2e-6), (torch.bfloat16, 0.025)])
-def test_rounding_error_stays_small(dtype, allowed):
-    """In bfloat16 ten times that of a plain convolution; with Lavin and Gray's points it is fifteen times."""
-    assert error_against_doubles(dtype, run) < allowed
+@pytest.mark.parametrize(("dtype", "factor"), [(torch.float32, 6), (torch.bfloat16, 12)])
+def test_rounding_error_stays_near_that_of_a_plain_convolution(dtype, factor):
+    """Processors round differently, so the plain convolution beside it is the measure.
+
+    Measured: 2.6 times its error in float32, 8.5 in bfloat16; with Lavin and Gray's points fifteen.
+    """
+    plain = error_against_doubles(dtype, lambda x, weight: F.conv2d(x, weight, padding=1))
+    assert error_against_doubles(dtype, run) < factor * plain
 
 
 def test_transforms_a_map_of_many_strips():
