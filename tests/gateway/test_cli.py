@@ -66,7 +66,7 @@ def test_missing_face_finder_model_ends_the_command_with_a_message(command, tmp_
         https_proxy="http://127.0.0.1:9",
     )
     assert status == 2
-    assert "'yunet' lacks its weights" in text
+    assert "the face finder 'yunet' are missing" in text
     assert "GATEWAY_FACE_FINDER=auto" in text
     assert "Traceback" not in text
 

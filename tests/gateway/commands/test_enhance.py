@@ -110,7 +110,7 @@ def test_reports_broken_files_and_processes_the_rest(run: Command, tree: Path, t
     ran = run("enhance", "in", "-o", "out", "--report", "report.ndjson")
     assert ran.returncode == 1
     assert "3 done, 0 unchanged, 2 failed, 3 without a face" in ran.stdout
-    assert "in/broken.jpg: Not a picture that can be read" in ran.stderr
+    assert "in/broken.jpg: Unsupported picture format" in ran.stderr
     assert "in/half.png: The picture is damaged" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert results(out) == {"a.png", "sub/b.jpeg", "sub/deep/c.png"} | HIDDEN
