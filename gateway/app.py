@@ -29,7 +29,7 @@ from gateway.service.middleware import BodyLimit, RequestId, SecurityHeaders
 from gateway.service.problem import OnlyProblems, install_problem_handlers
 from gateway.service.server import Draining
 from gateway.settings import Settings
-from gpen_common.observer import Observer
+from gpen_common.request_observer import Observer
 from gpen_common.tracing import TracingMiddleware, create_tracing
 
 _DESCRIPTION = """

@@ -57,7 +57,7 @@ def serve(host: str | None, port: int | None) -> None:
 )
 def backend(host: str | None, port: int | None) -> None:
     """Serve only a GPEN backend, over the Open Inference Protocol v2."""
-    from gateway.upstream.embed import serve_backend
+    from gateway.upstream.embedded_backend import serve_backend
 
     try:
         serve_backend(host, port)

@@ -11,14 +11,14 @@ from gateway.cache.tiers import make_cache
 from gateway.faces import FaceFinder, make_finder
 from gateway.image_url.fetcher import ImageFetcher
 from gateway.pipeline.enhancer import Enhancer
-from gateway.pipeline.picture import Pictures
+from gateway.pipeline.picture_bytes import Pictures
 from gateway.pipeline.preprocessor import Preprocessor
 from gateway.pipeline.standardiser import Standardiser
 from gateway.service.admission import Admission
 from gateway.service.gauges import Gauges, register
 from gateway.service.metrics import Metrics
 from gateway.settings import FetchSettings, Settings
-from gateway.upstream.models import Models
+from gateway.upstream.model_choice import Models
 from gpen_client.client import GpenClient
 from gpen_common.allocator import keep_large_buffers
 from gpen_common.threads import Threads
@@ -81,7 +81,7 @@ async def run_gateway(
         admission = Admission(settings.limits.workers, settings.limits.queue)
         standardiser = Standardiser(finder, threads, settings.limits.pixels, cache)
         enhancer = Enhancer(
-            standardiser, finder, client, threads, settings.limits.pixels, cache, admission, metrics
+            standardiser, finder, client, models, threads, settings.limits.pixels, cache, admission, metrics
         )
         preprocessor = Preprocessor(standardiser, finder, threads, admission, metrics)
         # Work in flight ends before anything that it uses is closed.
@@ -116,7 +116,7 @@ async def _open_client(
     url = str(upstream.backend_url)
     if upstream.backend_url is None:
         # Imported here: a gateway with a separate backend needs no torch.
-        from gateway.upstream.embed import EMBEDDED_URL, run_embedded_backend
+        from gateway.upstream.embedded_backend import EMBEDDED_URL, run_embedded_backend
 
         url = EMBEDDED_URL
         transport = embedded = transport or await stack.enter_async_context(run_embedded_backend())

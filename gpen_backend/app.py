@@ -16,10 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gpen_backend.http.errors import ProtocolError, on_http_exception, on_protocol_error
 from gpen_backend.http.metrics import Gauges, Metrics, expose_metrics
 from gpen_backend.http.routes import ROUTES, package_version
-from gpen_backend.scheduling.service import run_service
+from gpen_backend.scheduling.restoration_service import run_service
 from gpen_backend.settings import BackendSettings
-from gpen_common.observer import Observer
 from gpen_common.request_id import REQUEST_ID, read_request_id
+from gpen_common.request_observer import Observer
 from gpen_common.tracing import TracingMiddleware, create_tracing
 
 

@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from gpen_backend.app import create_app
-from gpen_backend.scheduling.service import Service
+from gpen_backend.scheduling.restoration_service import Service
 from gpen_backend.settings import BackendSettings
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from uvicorn.config import LOGGING_CONFIG
 from gpen_backend.app import create_app
 from gpen_backend.http.access_log import log_request
 from gpen_backend.settings import BackendSettings
-from gpen_common.observer import Observer
+from gpen_common.request_observer import Observer
 
 
 def serve(settings: BackendSettings) -> None:

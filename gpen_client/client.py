@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from gpen_client.answers import UNKNOWN, ModelMetadata, read_restored
 from gpen_client.attempts import AttemptCounts, Attempts
 from gpen_client.errors import BackendError, BackendProtocolError, ModelNotFound
 from gpen_client.http.channel import Channel
 from gpen_client.resilience import BreakerState, Resilience
+from gpen_client.response_checks import UNKNOWN, ModelMetadata, read_restored
 from gpen_client.wire.messages import (
     InferRequest,
     Tensor,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from starlette.requests import ClientDisconnect, Request
 
-from gateway.api.connection import cancel_on_disconnect
+from gateway.api.disconnect import cancel_on_disconnect
 from gateway.api.negotiation import Accepted
 from gateway.api.upload import Upload, read_upload
 from gateway.errors import CallerLeft, ImageUrlOff, SlowUpload

@@ -9,12 +9,12 @@ from contextlib import AsyncExitStack
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gateway.batch.answer_formats import Answer, Outcome
 from gateway.batch.entries import BatchEntry
-from gateway.batch.lines import Answer, Outcome
 from gateway.batch.schemas import BatchSummary
 from gateway.schemas.problem import Problem
 from gpen_common.disconnect import ClientLeft, while_connected
-from gpen_common.tasks import run_all
+from gpen_common.run_all import run_all
 from gpen_common.threads import Threads
 
 logger = logging.getLogger(__name__)

@@ -1,9 +1,9 @@
 """The tiers that the settings ask for."""
 
 from gateway.cache.cache import Cache, CacheEvent
-from gateway.cache.disk import DiskStore
-from gateway.cache.memory import MemoryStore
-from gateway.cache.packed import Packed
+from gateway.cache.disk_store import DiskStore
+from gateway.cache.memory_store import MemoryStore
+from gateway.cache.packed_store import Packed
 from gateway.cache.store import Store
 from gateway.settings import CacheSettings
 
@@ -20,6 +20,6 @@ def _make_shared_store(settings: CacheSettings) -> Store[bytes]:
     if settings.cache_url is None:
         return DiskStore(settings.cache_dir, settings.cache_disk_bytes)
     # Imported here: redis is an optional dependency.
-    from gateway.cache.redis import RedisStore
+    from gateway.cache.redis_store import RedisStore
 
     return RedisStore(str(settings.cache_url), settings.cache_ttl_s)

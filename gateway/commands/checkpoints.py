@@ -14,7 +14,7 @@ from gpen_common.model_names import DEFAULT_RESTORER, ModelName
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gateway.upstream.embed import WeightStore
+    from gateway.upstream.embedded_backend import WeightStore
     from gpen_common.download import Progress
 
 _NAMES = click.Choice(get_args(ModelName))
@@ -32,7 +32,7 @@ def list_models() -> None:
     missing: no file. partial: an incomplete download. present: a file that was not verified yet. verified,
     broken: size and sha256 match, or do not match, the published or recorded ones.
     """
-    from gateway.upstream.embed import LICENCE, list_model_files
+    from gateway.upstream.embedded_backend import LICENCE, list_model_files
 
     store = _open_store(None)
     click.echo(f"folder: {store.folder}\n{LICENCE}\n")
@@ -58,8 +58,8 @@ def pull(
     names: tuple[ModelName, ...], everything: bool, kind: Literal["pth", "onnx"], url: str | None
 ) -> None:
     """Download checkpoints; default gpen-bfr-512. An incomplete download resumes."""
-    from gateway.upstream.embed import LICENCE
-    from gateway.upstream.embed import pull as pull_one
+    from gateway.upstream.embedded_backend import LICENCE
+    from gateway.upstream.embedded_backend import pull as pull_one
 
     store = _open_store(url)
     click.echo(LICENCE)
@@ -87,7 +87,7 @@ def verify(names: tuple[ModelName, ...], accept: bool) -> None:
     The numbers are comparable between machines: the same sha256 is the same file, and mean and std of the
     output agree within 0.001.
     """
-    from gateway.upstream.embed import verify as verify_one
+    from gateway.upstream.embedded_backend import verify as verify_one
 
     store = _open_store(None)
     seen, failed = 0, False
@@ -119,7 +119,7 @@ def verify(names: tuple[ModelName, ...], accept: bool) -> None:
 
 def _open_store(mirror: str | None) -> "WeightStore":
     """Open the folder of weights. Exits if a setting is invalid."""
-    from gateway.upstream.embed import open_store
+    from gateway.upstream.embedded_backend import open_store
 
     try:
         return open_store(mirror)

@@ -19,7 +19,7 @@ def load_settings() -> Settings:
     try:
         settings = Settings()
         if settings.upstream.backend_url is None:
-            from gateway.upstream.embed import check_backend_settings
+            from gateway.upstream.embedded_backend import check_backend_settings
 
             check_backend_settings()
     except ValidationError as error:

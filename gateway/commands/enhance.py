@@ -16,10 +16,10 @@ from gateway.commands.configuration import exit_without_finder, load_settings, l
 from gateway.commands.inputs import Clash, NothingFound, find, plan
 from gateway.commands.manifest import ManifestUnusable
 from gateway.commands.options import EnhanceOptions, add_picture_options, open_gateway, parse_options
+from gateway.commands.picture_worker import Route
 from gateway.commands.run import Run
-from gateway.commands.work import Route
+from gateway.gateway_client import GatewayGone, Refused
 from gateway.params import EnhanceParams, PreprocessParams
-from gateway.remote import GatewayGone, Refused
 
 LOCK_NAME = ".gpen-gateway.lock"
 """The lock file in the folder of results."""

@@ -20,13 +20,13 @@ from gateway.commands.options import add_connection_options, open_gateway
 from gateway.errors import GatewayError
 from gateway.evaluate.experiment import PhotoOutcome, SharpOutcome, process_photo, process_sharp_photo
 from gateway.evaluate.fidelity import Perceptual, PerceptualUnavailable
+from gateway.evaluate.html_report import render_page
 from gateway.evaluate.picture_client import PictureClient, UnusablePicture
-from gateway.evaluate.report import render_page
 from gateway.evaluate.summary import build_document
+from gateway.gateway_client import GatewayGone, PatientClient, Refused, fetch_provenance
 from gateway.params import EnhanceParams
-from gateway.remote import GatewayGone, PatientClient, Refused, fetch_provenance
 from gateway.settings import Settings
-from gpen_common.tasks import run_all
+from gpen_common.run_all import run_all
 
 _INTERRUPTED = 130
 # Longer side of the pictures in the report, px.

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 import httpx
 
-from gateway.remote import open_embedded, open_url
+from gateway.gateway_client import open_embedded, open_url
 from gateway.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., None])

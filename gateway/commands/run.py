@@ -15,10 +15,10 @@ from tqdm import tqdm
 from gateway.commands.inputs import Job
 from gateway.commands.manifest import Manifest, ManifestUnusable
 from gateway.commands.options import EnhanceOptions
-from gateway.commands.select import Due, Selection, select
-from gateway.commands.work import Route, RunTally, Worker
+from gateway.commands.picture_worker import Route, RunTally, Worker
+from gateway.commands.selection import Due, Selection, select
+from gateway.gateway_client import PatientClient, fetch_provenance
 from gateway.params import PreprocessParams
-from gateway.remote import PatientClient, fetch_provenance
 
 # Parameters that limit the time of a request but do not change its result.
 _IRRELEVANT = {"timeout_s"}

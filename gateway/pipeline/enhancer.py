@@ -9,15 +9,16 @@ from gateway.faces import FaceFinder
 from gateway.imaging.photo import PixelLimits
 from gateway.params import EnhanceParams
 from gateway.pipeline.in_flight import InFlight
+from gateway.pipeline.photo_enhancer import PhotoEnhancer
 from gateway.pipeline.picture_request import PictureRequest
-from gateway.pipeline.portrait import PortraitEnhancer
+from gateway.pipeline.portrait_enhancer import PortraitEnhancer
 from gateway.pipeline.result import Result
 from gateway.pipeline.standardiser import Standardiser
-from gateway.pipeline.whole_photo import PhotoEnhancer
 from gateway.schemas.reports import EnhanceReport
 from gateway.service.admission import Admission
 from gateway.service.metrics import Metrics
 from gateway.upstream.backend import Backend
+from gateway.upstream.model_choice import Models
 from gpen_client.client import GpenClient
 from gpen_common.threads import Threads
 from gpen_common.tracing import note
@@ -34,6 +35,7 @@ class Enhancer:
         standardiser: Standardiser,
         finder: FaceFinder,
         client: GpenClient,
+        models: Models,
         threads: Threads,
         limits: PixelLimits,
         cache: Cache,
@@ -42,6 +44,7 @@ class Enhancer:
     ) -> None:
         self._finder = finder
         self._client = client
+        self._models = models
         self._cache = cache
         self._admission = admission
         self._metrics = metrics
@@ -49,16 +52,15 @@ class Enhancer:
         self._photos = PhotoEnhancer(finder, threads, limits)
         self.in_flight: InFlight[Result[EnhanceReport]] = InFlight()
 
-    def key(self, asked: PictureRequest[EnhanceParams]) -> str:
-        """Return the key of the result, 64 hex digits: all that decides it. The model must be chosen."""
-        model = asked.chosen_model
-        depends_on = {
-            "params": asked.params.model_dump(mode="json", exclude=_NOT_IN_KEY),
-            "accepted": asked.accepted,
-            "model": [model.name, model.engine, model.size],
-            "finder": self._finder.name,
-        }
-        return cache_key("enhanced", asked.picture.sha256, depends_on)
+    async def choose_model(self, asked: PictureRequest[EnhanceParams]) -> None:
+        """Choose the backend's model. Raises UnknownModel, NotReady and BackendAway."""
+        with asked.timings.stage("model"):
+            asked.model = await self._models.choose(asked.params.model, asked.params.task)
+
+    def compute_key(self, asked: PictureRequest[EnhanceParams]) -> None:
+        """Compute the key of the result, 64 hex digits. The model must be chosen."""
+        with asked.timings.stage("key"):
+            asked.key = self._key(asked)
 
     async def look_up(self, asked: PictureRequest[EnhanceParams]) -> Result[EnhanceReport] | None:
         """Return the result in the cache, or None."""
@@ -74,6 +76,16 @@ class Enhancer:
         if not asked.work:
             asked.timings.add("join", (time.perf_counter() - began) * 1000)
         return result.with_timings(asked.timings.finish())
+
+    def _key(self, asked: PictureRequest[EnhanceParams]) -> str:
+        model = asked.chosen_model
+        depends_on = {
+            "params": asked.params.model_dump(mode="json", exclude=_NOT_IN_KEY),
+            "accepted": asked.accepted,
+            "model": [model.name, model.engine, model.size],
+            "finder": self._finder.name,
+        }
+        return cache_key("enhanced", asked.picture.sha256, depends_on)
 
     async def _make(self, asked: PictureRequest[EnhanceParams]) -> Result[EnhanceReport]:
         async with asked.worker(self._admission) as deadline:

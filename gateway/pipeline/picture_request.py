@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from gateway.errors import DeadlinePassed
 from gateway.imaging.encoder import OutputFormat
 from gateway.params import PreprocessParams
-from gateway.pipeline.picture import Picture
+from gateway.pipeline.picture_bytes import Picture
 from gateway.service.admission import Admission
 from gateway.timings import Timings
 from gpen_common.types import ModelInfo
@@ -26,7 +26,7 @@ class PictureRequest(Generic[Params]):
     the clock, started when the upload was complete. accepted: the encoding that the Accept header prefers.
     in_batch: a file of a batch; the batch holds the place in the queue, and the file's time starts when a
     worker is free. work: tasks begun for this request, which may outlive it. model, key: set on the road, see
-    `gateway.api.handler`. deadline: on time.monotonic's clock.
+    `gateway.api.routes.enhance`. deadline: on time.monotonic's clock.
     """
 
     picture: Picture

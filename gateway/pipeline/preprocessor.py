@@ -34,12 +34,11 @@ class Preprocessor:
         self._metrics = metrics
         self.in_flight: InFlight[Result[PreprocessReport]] = InFlight()
 
-    def key(self, asked: PictureRequest[PreprocessParams]) -> str:
-        """Return the key of the encoded portrait."""
-        params = asked.params
-        return ":".join(
-            (self._standardiser.key(asked), str(params.format or asked.accepted), str(params.quality))
-        )
+    def compute_key(self, asked: PictureRequest[PreprocessParams]) -> None:
+        """Compute the key of the encoded portrait."""
+        with asked.timings.stage("key"):
+            encoding = asked.params.format or asked.accepted
+            asked.key = f"{self._standardiser.key(asked)}:{encoding}:{asked.params.quality}"
 
     async def look_up(self, asked: PictureRequest[PreprocessParams]) -> Result[PreprocessReport] | None:
         """Return the result where the cache has its portrait."""

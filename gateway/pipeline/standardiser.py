@@ -10,7 +10,7 @@ from gateway.pipeline.picture_request import Params, PictureRequest
 from gateway.pipeline.result import CacheState
 from gateway.standardise import Portrait, standardise
 from gateway.standardise.geometry import SHORT_EDGE
-from gateway.standardise.stored import from_stored, to_bytes, to_head
+from gateway.standardise.portrait_bytes import from_stored, to_bytes, to_head
 from gpen_common.threads import Threads
 
 # The parameters that standardising reads.

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from gateway.service.admission import Admission
-from gateway.upstream.models import Models
+from gateway.upstream.model_choice import Models
 from gpen_client.client import GpenClient
 from gpen_client.resilience import BreakerState
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from gateway import __version__
-from gpen_common.observer import FinishedRequest
+from gpen_common.request_observer import FinishedRequest
 
 # A probe takes under a millisecond, a portrait tenths of a second to seconds, a crowd on a CPU minutes.
 _REQUEST_SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)

@@ -3,8 +3,8 @@
 import logging
 from urllib.parse import quote
 
-from gpen_common.observer import FinishedRequest
 from gpen_common.probes import PROBES
+from gpen_common.request_observer import FinishedRequest
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gpen_backend.scheduling.service import Service
-from gpen_common.observer import FinishedRequest
+from gpen_backend.scheduling.restoration_service import Service
+from gpen_common.request_observer import FinishedRequest
 
 _PREFIX = "gpen_backend"
 # A probe takes less than 1 ms, a face of 512 px tenths of a second on a CPU, many faces of 2048 px minutes.

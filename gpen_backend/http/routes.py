@@ -18,7 +18,7 @@ from gpen_backend.http.errors import ProtocolError
 from gpen_backend.http.infer_request import RestoreRequest, read_request
 from gpen_backend.models.registry import ModelNotReady, ModelNotServed, ModelStatus
 from gpen_backend.restoration.steps import Work
-from gpen_backend.scheduling.service import Service
+from gpen_backend.scheduling.restoration_service import Service
 from gpen_client.errors import WireError
 from gpen_client.wire.messages import InferResponse, Tensor, encode_response, read_header_length
 from gpen_common.disconnect import ClientLeft, while_connected

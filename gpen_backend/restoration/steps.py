@@ -14,9 +14,9 @@ import numpy as np
 from gpen_backend.adjust.adjustments import adjust_picture
 from gpen_backend.engines import Engine, run_engine
 from gpen_backend.restoration.align import AlignedFace, align_faces
+from gpen_backend.restoration.gpen_tasks import blend_by_task, prepare_for_network
 from gpen_backend.restoration.mask import face_mask
 from gpen_backend.restoration.paste import Patch, paste_patches
-from gpen_backend.restoration.tasks import blend_by_task, prepare_for_network
 from gpen_backend.scheduling.batcher import BatchedFaces
 from gpen_common import geometry
 from gpen_common.types import Pixels, Points, RestoreParams

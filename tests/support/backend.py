@@ -14,7 +14,7 @@ import uvicorn
 from gpen_backend.app import create_app
 from gpen_backend.models import registry
 from gpen_backend.restoration.align import template
-from gpen_backend.scheduling.service import Service
+from gpen_backend.scheduling.restoration_service import Service
 from gpen_backend.settings import BackendSettings
 from gpen_client.wire.messages import (
     InferRequest,

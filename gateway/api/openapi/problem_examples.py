@@ -22,7 +22,7 @@ from gateway.service.rates import Quota
 from gateway.settings import FetchSettings
 from gateway.standardise.portrait import choose_face
 from gateway.upstream.client_errors import map_client_errors
-from gateway.upstream.models import choose_model
+from gateway.upstream.model_choice import choose_model
 from gpen_client.http.failures import refusal
 from gpen_common.types import ModelInfo
 

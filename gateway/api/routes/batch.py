@@ -12,14 +12,13 @@ from fastapi import APIRouter, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from gateway.api.handler import enhance_file
 from gateway.api.negotiation import choose_media_type
 from gateway.api.openapi.examples import BATCH_LINES
 from gateway.api.openapi.operations import UPLOAD_ERRORS, batch_body, error_responses
 from gateway.api.request_reader import slow_upload
 from gateway.api.upload import Upload
+from gateway.batch.answer_formats import NDJSON, ZIP, Answer, NdjsonAnswer, Outcome, ZipAnswer
 from gateway.batch.entries import BatchEntry, list_entries
-from gateway.batch.lines import NDJSON, ZIP, Answer, NdjsonAnswer, Outcome, ZipAnswer
 from gateway.batch.schemas import BatchEnd, BatchFailure, BatchPicture
 from gateway.batch.spool import BatchLimits, Spooled, spool
 from gateway.batch.stream import BatchResponse
@@ -158,7 +157,7 @@ class _FileWork:
             return Outcome(entry, problem_of(GatewayError(), self._request_id))
 
     async def _enhance(self, entry: BatchEntry) -> Result[EnhanceReport]:
-        data = await self._disk.run(entry.read)
+        enhancer, data = self._gateway.enhancer, await self._disk.run(entry.read)
         asked = PictureRequest(
             picture=await self._gateway.pictures.add(data),
             params=self._params,
@@ -168,7 +167,9 @@ class _FileWork:
             in_batch=True,
         )
         try:
-            return await enhance_file(asked, self._gateway)
+            await enhancer.choose_model(asked)
+            enhancer.compute_key(asked)
+            return await enhancer.look_up(asked) or await enhancer.make(asked)
         finally:
             self._tasks.extend(task for task in asked.work if not task.done())
 

@@ -3,12 +3,22 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.api import handler
+from gateway.api.disconnect import cancel_on_disconnect
+from gateway.api.negotiation import parse_accept
 from gateway.api.openapi.operations import UPLOAD_ERRORS, error_responses, picture_body, picture_responses
+from gateway.api.request_reader import read_request
+from gateway.api.responses import respond_article, respond_preprocessed
 from gateway.params import PreprocessParams
+from gateway.pipeline.picture_request import PictureRequest
+from gateway.pipeline.result import Result
+from gateway.runtime import Gateway
 from gateway.schemas.answers import ArticleAnswer, PreprocessAnswer
+from gateway.schemas.reports import PreprocessReport
 
 router = APIRouter(tags=["pictures"])
+
+# The article's recipe, for what the client does not set.
+_ARTICLE_DEFAULTS = {"clahe": "always", "exposure": "off"}
 
 
 @router.post(
@@ -24,7 +34,12 @@ async def preprocess(request: Request) -> Response:
 
     With `Accept: application/json`, the portrait in base64 and its report.
     """
-    return await handler.preprocess(request, request.app.state.gateway)
+    gateway: Gateway = request.app.state.gateway
+    wanted = parse_accept(request.headers.get("accept"))
+    with gateway.admission.upload():
+        asked = await read_request(request, gateway, PreprocessParams, wanted)
+    result = await _preprocess(request, gateway, asked)
+    return await respond_preprocessed(result, wanted, gateway.threads)
 
 
 @router.post(
@@ -40,4 +55,17 @@ async def preprocess_article(request: Request) -> Response:
 
     The defaults are the article's recipe: CLAHE always, exposure unchanged.
     """
-    return await handler.preprocess_article(request, request.app.state.gateway)
+    gateway: Gateway = request.app.state.gateway
+    wanted = parse_accept("application/json")
+    with gateway.admission.upload():
+        asked = await read_request(request, gateway, PreprocessParams, wanted, _ARTICLE_DEFAULTS)
+    asked.params = asked.params.model_copy(update={"format": "png"})
+    return respond_article(await _preprocess(request, gateway, asked))
+
+
+async def _preprocess(
+    request: Request, gateway: Gateway, asked: PictureRequest[PreprocessParams]
+) -> Result[PreprocessReport]:
+    async with asked.until_deadline(), cancel_on_disconnect(request):
+        gateway.preprocessor.compute_key(asked)
+        return await gateway.preprocessor.look_up(asked) or await gateway.preprocessor.make(asked)

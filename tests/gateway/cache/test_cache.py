@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gateway.cache import Cache, CacheEntry, DiskStore, MemoryStore, Packed
-from gateway.cache.redis import RedisStore
+from gateway.cache.redis_store import RedisStore
 from gateway.cache.tiers import make_cache
 from gateway.settings import CacheSettings
 

@@ -17,11 +17,11 @@ from gateway.imaging.encoder import encode
 from gateway.imaging.photo import PixelLimits, decode
 from gateway.params import EnhanceParams, PreprocessParams
 from gateway.pipeline.enhancer import Enhancer
-from gateway.pipeline.picture import Pictures
+from gateway.pipeline.picture_bytes import Pictures
 from gateway.pipeline.picture_request import PictureRequest
 from gateway.settings import CacheSettings, Settings
 from gateway.standardise import standardise
-from gateway.standardise.stored import from_stored, to_bytes, to_head
+from gateway.standardise.portrait_bytes import from_stored, to_bytes, to_head
 from gateway.timings import Timings
 from gpen_common.types import ModelInfo
 
@@ -288,11 +288,12 @@ async def key_of(
     data=b"photo", params=None, model=MODEL, finder="fixed", accepted=None, request_id="a", deadline=1e12
 ) -> str:
     """The key of a request: only a finder's name is needed for it."""
-    enhancer = Enhancer(None, Named(finder), None, None, LIMITS, Cache([]), None, None)
+    enhancer = Enhancer(None, Named(finder), None, None, None, LIMITS, Cache([]), None, None)
     picture = await Pictures().add(data)
     asked = PictureRequest(picture, params or EnhanceParams(), request_id, 60, Timings(), accepted)
     asked.model, asked.deadline = model, deadline
-    return enhancer.key(asked)
+    enhancer.compute_key(asked)
+    return asked.key
 
 
 async def test_the_key_depends_on_picture_encoding_finder_model_and_version(monkeypatch):

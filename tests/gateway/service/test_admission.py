@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from starlette.requests import Request
 
-from gateway.api.connection import cancel_on_disconnect
+from gateway.api.disconnect import cancel_on_disconnect
 from gateway.errors import CallerLeft, DeadlinePassed, QueueFull
 from gateway.params import PreprocessParams
 from gateway.pipeline.in_flight import InFlight
-from gateway.pipeline.picture import Picture
+from gateway.pipeline.picture_bytes import Picture
 from gateway.pipeline.picture_request import PictureRequest
 from gateway.service.admission import Admission
 from gateway.timings import Timings

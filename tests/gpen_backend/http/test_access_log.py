@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from gpen_backend.http.access_log import log_request
-from gpen_common.observer import Observer
+from gpen_common.request_observer import Observer
 
 pytestmark = pytest.mark.anyio
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from gateway.gateway_client import GatewayGone, PatientClient, Refused, fetch_provenance
 from gateway.params import EnhanceParams, PreprocessParams
-from gateway.remote import GatewayGone, PatientClient, Refused, fetch_provenance
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cache import CacheEntry, MemoryStore
-from gateway.cache.memory import _HEAD_BYTES
+from gateway.cache.memory_store import _HEAD_BYTES
 
 pytestmark = pytest.mark.anyio
 

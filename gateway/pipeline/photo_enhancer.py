@@ -8,8 +8,8 @@ from gateway.imaging.encoder import LONGEST_WEBP, OutputFormat, encode_photo
 from gateway.imaging.photo import Photo, PixelLimits, decode
 from gateway.linkage.rules import YAW_END, link
 from gateway.params import EnhanceParams
-from gateway.pipeline.compose import RestoredWindow, compose_photo
 from gateway.pipeline.enhanced_photo import EnhancedPhoto, LeftAlone
+from gateway.pipeline.paste_windows import RestoredWindow, compose_photo
 from gateway.pipeline.picture_request import PictureRequest
 from gateway.pipeline.report import report_photo
 from gateway.pipeline.result import Result
@@ -18,7 +18,7 @@ from gateway.schemas.reports import EnhanceReport
 from gateway.standardise.portrait import YAW_LIMIT
 from gateway.standardise.window import FaceWindow, cut_window
 from gateway.upstream.backend import Backend
-from gpen_common.tasks import run_all
+from gpen_common.run_all import run_all
 from gpen_common.threads import Threads
 from gpen_common.types import Restored, RestoreParams
 

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from gateway.cache import Cache, CacheEntry, Packed, pack
-from gateway.cache import redis as module
-from gateway.cache.redis import RedisStore
+from gateway.cache import redis_store as module
+from gateway.cache.redis_store import RedisStore
 
 pytestmark = pytest.mark.anyio
 

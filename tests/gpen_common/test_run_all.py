@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gpen_common.tasks import run_all
+from gpen_common.run_all import run_all
 
 pytestmark = pytest.mark.anyio
 

@@ -10,9 +10,9 @@ import pytest
 from gateway.commands.files import FileState, write_file
 from gateway.commands.inputs import Job
 from gateway.commands.manifest import FILE_NAME, Manifest, ManifestUnusable, Record
-from gateway.commands.select import select
-from gateway.commands.work import Route, RunTally, Worker
-from gateway.remote import GatewayGone, PatientClient, Refused
+from gateway.commands.picture_worker import Route, RunTally, Worker
+from gateway.commands.selection import select
+from gateway.gateway_client import GatewayGone, PatientClient, Refused
 
 pytestmark = pytest.mark.anyio
 BY = {"version": "1", "finder": "haar"}

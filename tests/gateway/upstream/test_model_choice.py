@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from gateway.errors import BackendAway, InvalidParameters, NotReady, UnknownModel
-from gateway.upstream.models import Models
+from gateway.upstream.model_choice import Models
 from gpen_client.client import GpenClient
 from gpen_common.types import ModelInfo
 

@@ -7,8 +7,8 @@ import pytest
 
 from gateway.imaging.encoder import encode
 from gateway.settings import Settings, UpstreamSettings
-from gateway.upstream.embed import EMBEDDED_URL, run_embedded_backend
-from gpen_backend.scheduling.service import Service
+from gateway.upstream.embedded_backend import EMBEDDED_URL, run_embedded_backend
+from gpen_backend.scheduling.restoration_service import Service
 from gpen_client.client import GpenClient
 
 pytestmark = pytest.mark.anyio

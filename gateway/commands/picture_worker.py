@@ -12,9 +12,9 @@ import httpx
 
 from gateway.commands.files import read_file, write_file
 from gateway.commands.manifest import Manifest
-from gateway.commands.select import Due
-from gateway.remote import PatientClient, problem_document, problem_text
-from gpen_common.tasks import run_all
+from gateway.commands.selection import Due
+from gateway.gateway_client import PatientClient, problem_document, problem_text
+from gpen_common.run_all import run_all
 
 
 @dataclass(slots=True)

@@ -14,9 +14,9 @@ from gateway.errors import BackendAway, HeadTurned, NoFace
 from gateway.imaging.original import Original
 from gateway.imaging.photo import Photo, PixelLimits
 from gateway.params import EnhanceParams
-from gateway.pipeline.picture import Picture
+from gateway.pipeline.photo_enhancer import PhotoEnhancer
+from gateway.pipeline.picture_bytes import Picture
 from gateway.pipeline.picture_request import PictureRequest
-from gateway.pipeline.whole_photo import PhotoEnhancer
 from gateway.timings import Timings
 from gpen_common.geometry import enlarge
 from gpen_common.threads import Threads
@@ -319,9 +319,9 @@ _FIFTY_MEGAPIXELS = """
     from gateway.imaging.photo import Photo, PixelLimits
     from gpen_common.threads import Threads
     from gateway.timings import Timings
-    from gateway.pipeline.picture import Picture
+    from gateway.pipeline.picture_bytes import Picture
     from gateway.pipeline.picture_request import PictureRequest
-    from gateway.pipeline.whole_photo import PhotoEnhancer
+    from gateway.pipeline.photo_enhancer import PhotoEnhancer
     from gpen_common.types import ModelInfo, Restored
 
     def face(x, eyes):
