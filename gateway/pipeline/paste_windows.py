@@ -1,7 +1,8 @@
-"""Restored windows back into their photo, at its own tone, without a seam.
+"""Paste restored windows into their photo, in the photo's own tone, without a seam.
 
-What the network changed is what is put back: a window's restored pixels less those that were sent. The light
-that was corrected for the model stands in both and falls out; where nothing was restored nothing is changed.
+The change that the network made is added to the photo: restored pixels minus sent pixels. The light
+correction for the model is part of both and cancels out. Pixels that the network did not change stay as they
+are.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,20 +16,20 @@ from gateway.standardise.window import FaceWindow
 from gpen_common.geometry import enlarge, resize_matrix
 from gpen_common.types import Pixels
 
-# Contrast that was raised for the model is compared over this share of the distance between the eyes, and
-# taken back within these bounds: beyond them flat skin would decide.
+# Local contrast that was raised for the model is measured over this share of the distance between the eyes,
+# and lowered again within these bounds. Outside them flat skin would determine the factor.
 _CONTRAST_REACH = 0.35
 _CONTRAST_BOUNDS = (0.5, 4.0)
-# Two neighbouring faces meet over this difference of their distances, in distances between the eyes.
+# Width of the transition between two neighbouring faces, in distances between the eyes.
 _BORDER_REACH = 0.25
-# Changes are laid in strips of at most this many px, so that a face as large as a 50-megapixel photo costs no
-# gigabyte of floats.
+# Changes are added in strips of at most this many px: a face that fills a 50-megapixel photo would otherwise
+# need a gigabyte of floats.
 _STRIP_PIXELS = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RestoredWindow:
-    """A window and what came back. pixels: as large as `window.pixels`, times the photo's upscale."""
+    """A window and its restored pixels, as large as `window.pixels` times the photo's upscale."""
 
     window: FaceWindow
     pixels: Pixels
@@ -45,30 +46,30 @@ class _Strip:
 
 
 def compose_photo(pixels: Pixels, restored: Sequence[RestoredWindow], upscale: int) -> Pixels:
-    """The photo `pixels` (H, W, 3), larger by `upscale`, with every restored window in its place.
+    """Return the photo `pixels` (H, W, 3), enlarged by `upscale`, with every restored window pasted.
 
-    Pixels that no restoration changed are those of the (enlarged) photo, bit by bit. Where windows overlap,
-    each pixel follows the face that is nearer, in distances between the eyes.
+    Pixels that no restoration changed equal those of the (enlarged) photo bit by bit. Where windows overlap,
+    each pixel follows the nearer face, measured in its distance between the eyes.
     """
     photo = enlarge(pixels, upscale)
     if photo is pixels:
         photo = pixels.copy()
     for one in restored:
-        change = _change(one, upscale)
+        change = _compute_change(one, upscale)
         rivals = [other.window for other in restored if other is not one and _overlap(one, other)]
         box = _Strip(*(side * upscale for side in one.window.box))
-        for strip in _strips(box, 1 + len(rivals)):
-            part = _part(change, box, strip)
+        for strip in _split(box, 1 + len(rivals)):
+            part = _cut_part(change, box, strip)
             if not part.any():
                 continue
             if rivals:
-                part *= _share(one.window, rivals, strip, upscale)[..., np.newaxis]
+                part *= _compute_share(one.window, rivals, strip, upscale)[..., np.newaxis]
             _add(photo, strip, part)
     return photo
 
 
-def _change(one: RestoredWindow, upscale: int) -> NDArray[np.float32]:
-    """What the restoration changed, at the photo's tone and the window's scale: (H, W, 3) float32."""
+def _compute_change(one: RestoredWindow, upscale: int) -> NDArray[np.float32]:
+    """Return the change of the restoration, in the photo's tone at the window's scale: (H, W, 3) float32."""
     window = one.window
     sent = enlarge(window.pixels, upscale)
     change = np.asarray(cv2.subtract(one.pixels, sent, dtype=cv2.CV_32F), np.float32)
@@ -77,15 +78,15 @@ def _change(one: RestoredWindow, upscale: int) -> NDArray[np.float32]:
     return change
 
 
-def _strips(box: _Strip, planes: int) -> Iterator[_Strip]:
-    """`box` from top to bottom, in parts of which `planes` together are of bounded size."""
+def _split(box: _Strip, planes: int) -> Iterator[_Strip]:
+    """Split `box` into strips, so that `planes` of them together stay within the limit."""
     rows = max(1, _STRIP_PIXELS // planes // (box.x1 - box.x0))
     for top in range(box.y0, box.y1, rows):
         yield _Strip(box.x0, top, box.x1, min(top + rows, box.y1))
 
 
-def _part(change: NDArray[np.float32], box: _Strip, strip: _Strip) -> NDArray[np.float32]:
-    """The rows of `change` that lie in `strip`, at the scale of `box`; they may be written to."""
+def _cut_part(change: NDArray[np.float32], box: _Strip, strip: _Strip) -> NDArray[np.float32]:
+    """Return the rows of `change` in `strip`, at the scale of `box`; the caller may write to them."""
     size = box.x1 - box.x0, box.y1 - box.y0
     if change.shape[1::-1] == size:
         return change[strip.y0 - box.y0 : strip.y1 - box.y0]
@@ -102,9 +103,9 @@ def _part(change: NDArray[np.float32], box: _Strip, strip: _Strip) -> NDArray[np
 
 
 def _measure_raised_contrast(window: FaceWindow) -> NDArray[np.float32]:
-    """By how much the light correction raised local contrast in the window: (H, W) float32."""
+    """Return the factor by which the light correction raised local contrast in the window: (H, W) float32."""
     reach = max(_CONTRAST_REACH * float(np.hypot(*(window.landmarks[0, 1] - window.landmarks[0, 0]))), 1.0)
-    # A level of contrast that everything has keeps flat areas near 1.
+    # The added level keeps the factor of flat areas near 1.
     before, after = (_local_spread(p, reach) + 1.0 for p in (window.source, window.pixels))
     return np.clip(after / before, *_CONTRAST_BOUNDS).astype(np.float32)
 
@@ -116,10 +117,12 @@ def _local_spread(pixels: Pixels, reach: float) -> NDArray[np.float32]:
     return np.asarray(np.sqrt(np.maximum(square - mean * mean, 0)), np.float32)
 
 
-def _share(window: FaceWindow, rivals: list[FaceWindow], strip: _Strip, upscale: int) -> NDArray[np.float32]:
-    """How far each pixel of `strip` belongs to the window's face: (height, width) float32 in [0, 1].
+def _compute_share(
+    window: FaceWindow, rivals: list[FaceWindow], strip: _Strip, upscale: int
+) -> NDArray[np.float32]:
+    """Return the share of the window's face in each pixel of `strip`: (height, width) float32 in [0, 1].
 
-    The shares of all faces make 1.
+    The shares of all faces add up to 1.
     """
     y = ((np.arange(strip.y0, strip.y1, dtype=np.float32) + 0.5) / upscale - 0.5)[:, np.newaxis]
     x = (np.arange(strip.x0, strip.x1, dtype=np.float32) + 0.5) / upscale - 0.5
@@ -144,7 +147,7 @@ def _share(window: FaceWindow, rivals: list[FaceWindow], strip: _Strip, upscale:
 
 
 def _add(photo: Pixels, strip: _Strip, change: NDArray[np.float32]) -> None:
-    """Adds `change` to `strip` of `photo`, in place; what rounds to nothing leaves the pixels as they are."""
+    """Add `change` to `strip` of `photo`, in place. A change that rounds to 0 leaves the pixel as it is."""
     part = photo[strip.y0 : strip.y1, strip.x0 : strip.x1]
     cv2.add(part, change, dst=part, dtype=cv2.CV_8U)
 
