@@ -1,4 +1,4 @@
-"""Requests that nobody thought of: the API keeps to its document, and no body is worse than refused."""
+"""Generated requests: the API conforms to its OpenAPI document, and no body is an unexpected error."""
 
 import base64
 import threading
@@ -35,15 +35,17 @@ PICTURES = [
 ANY_PICTURE = st.sampled_from([*PICTURES, PICTURES[0][:40], PICTURES[1][:-9]]) | st.binary(max_size=50)
 
 
-def no_defect(_: schemathesis.CheckContext, answer: schemathesis.Response, case: schemathesis.Case) -> None:
-    """Of 5xx only the deadline is ever the caller's own doing."""
+def no_server_error(
+    _: schemathesis.CheckContext, answer: schemathesis.Response, case: schemathesis.Case
+) -> None:
+    """Only an expired deadline, which the request chose, may be a 5xx."""
     assert answer.status_code < 500 or answer.status_code == 504, answer.text
 
 
-def refuses_what_is_wrong(
+def rejects_invalid_data(
     context: schemathesis.CheckContext, answer: schemathesis.Response, case: schemathesis.Case
 ) -> bool | None:
-    """But for a wrong value in the query where the body has the same parameter: the body's counts."""
+    """Check `negative_data_rejection`, except for query parameters that the body overrides."""
     in_body = set(case.body) if isinstance(case.body, dict) else set()
     if in_body & set(case.query or ()):
         return None
@@ -51,29 +53,29 @@ def refuses_what_is_wrong(
 
 
 CHECKS = [
-    no_defect,
+    no_server_error,
     status_code_conformance,
     content_type_conformance,
     response_headers_conformance,
     response_schema_conformance,
-    refuses_what_is_wrong,
+    rejects_invalid_data,
     allow_header_conformance,
     unsupported_method,
 ]
 
 
 @contextmanager
-def served(app) -> Iterator[str]:
-    """The app on a port of its own, in a thread."""
+def run_in_thread(app) -> Iterator[str]:
+    """Serve `app` on a free port, in a thread; yields its URL."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=5))
     listening = threading.Event()
     startup = server.startup
 
-    async def told(sockets=None) -> None:
+    async def start(sockets=None) -> None:
         await startup(sockets)
         listening.set()
 
-    server.startup = told
+    server.startup = start
     thread = threading.Thread(target=server.run)
     thread.start()
     assert listening.wait(30)
@@ -86,12 +88,12 @@ def served(app) -> Iterator[str]:
 
 @pytest.fixture
 def url(echo_backend, fixed_finder) -> Iterator[str]:
-    """A gateway whose backend changes nothing and whose finder looks at nothing."""
+    """A gateway with an echo backend and a fixed face finder."""
     limits = LimitSettings(max_body_bytes=1_000_000, max_pixels=1_000_000)
     transport = httpx.MockTransport(echo_backend())
     app = create_app(Settings(limits=limits), finder=fixed_finder(), transport=transport)
-    with served(app) as at:
-        yield at
+    with run_in_thread(app) as base_url:
+        yield base_url
 
 
 schemathesis.openapi.format("binary", ANY_PICTURE)
@@ -101,11 +103,11 @@ OPERATIONS = {operation.ok().label: operation.ok() for operation in SCHEMA.get_a
 
 
 @st.composite
-def made(draw: st.DrawFn, cases: st.SearchStrategy[schemathesis.Case]) -> schemathesis.Case:
-    """One of `cases`, but for those that schemathesis fails to make, or to send.
+def sendable(draw: st.DrawFn, cases: st.SearchStrategy[schemathesis.Case]) -> schemathesis.Case:
+    """Draw one of `cases`, without those that schemathesis cannot generate or send.
 
-    It cannot judge its own binaries, and of an empty list it writes nothing into a form: what should be
-    refused then never arrives.
+    It cannot validate its own binary values, and it leaves an empty list out of a form, so that the invalid
+    value never arrives.
     """
     try:
         case = draw(cases)
@@ -120,25 +122,25 @@ def made(draw: st.DrawFn, cases: st.SearchStrategy[schemathesis.Case]) -> schema
 
 
 def fuzz(url: str, label: str, examples: int) -> None:
-    """Sends requests that keep to the document, and some that do not."""
+    """Send valid and invalid requests for one operation, and check every response."""
     operation = OPERATIONS[label]
     cases = [operation.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode]
 
-    @given(made(st.one_of(cases)))
+    @given(sendable(st.one_of(cases)))
     @settings(max_examples=examples, suppress_health_check=list(HealthCheck))
-    def keeps_to_the_document(case: schemathesis.Case) -> None:
+    def check_case(case: schemathesis.Case) -> None:
         case.call_and_validate(base_url=url, checks=CHECKS)
 
-    keeps_to_the_document()
+    check_case()
 
 
 @pytest.mark.parametrize("label", OPERATIONS)
-def test_the_api_keeps_to_its_document(url, label):
+def test_conforms_to_the_document(url, label):
     fuzz(url, label, 40 if label.startswith("POST") else 10)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("label", OPERATIONS)
-def test_the_api_keeps_to_its_document_for_long(url, label):
+def test_conforms_to_the_document_in_a_long_run(url, label):
     fuzz(url, label, 1000 if label.startswith("POST") else 100)

@@ -1,4 +1,4 @@
-"""Keys, rates and limits as callers meet them."""
+"""Keys, rates and limits over HTTP."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["type"]
 
 
-async def test_a_key_opens_in_either_header(serving, echo_backend, keys, portrait_jpeg):
+async def test_accepts_a_key_in_either_header(serving, echo_backend, keys, portrait_jpeg):
     key = make_key(keys, "one")
     async with serving(echo_backend(), settings=with_access(keys_file=keys)) as client:
         for headers in (bearer(key), {"Authorization": f"bearer  {key}"}, {"X-API-Key": key}):
@@ -51,7 +51,7 @@ async def test_a_key_opens_in_either_header(serving, echo_backend, keys, portrai
 @pytest.mark.parametrize(
     ("method", "path"), [*ROUTES, ("GET", "/nowhere"), ("GET", "/v1/enhance"), ("POST", "/healthz/")]
 )
-async def test_without_a_key_nothing_is_told_not_even_what_is_there(
+async def test_rejects_requests_without_a_key_on_known_and_unknown_paths(
     serving, echo_backend, keys, method, path
 ):
     make_key(keys, "one")
@@ -72,7 +72,7 @@ async def test_without_a_key_nothing_is_told_not_even_what_is_there(
         {"X-API-Key": "secret"},
     ],
 )
-async def test_a_wrong_key_is_told_as_such(serving, echo_backend, keys, headers):
+async def test_rejects_a_wrong_key(serving, echo_backend, keys, headers):
     make_key(keys, "one")
     headers = {name: value.encode("latin-1") for name, value in headers.items()}
     async with serving(echo_backend(), settings=with_access(keys_file=keys)) as client:
@@ -81,15 +81,15 @@ async def test_a_wrong_key_is_told_as_such(serving, echo_backend, keys, headers)
         assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
 
 
-async def test_a_scheme_that_is_not_bearer_leaves_the_other_header_its_say(serving, echo_backend, keys):
-    """A proxy in front may want `Authorization` for itself."""
+async def test_reads_x_api_key_beside_another_authorization_scheme(serving, echo_backend, keys):
+    """A proxy in front may use `Authorization` for its own login."""
     key = make_key(keys, "one")
     async with serving(echo_backend(), settings=with_access(keys_file=keys)) as client:
         headers = {"Authorization": "Basic Zm9vOmJhcg==", "X-API-Key": key}
         assert (await client.get("/v1/models", headers=headers)).status_code == 200
 
 
-async def test_a_key_revoked_while_the_gateway_runs_is_refused_from_then_on(serving, echo_backend, keys):
+async def test_rejects_a_key_revoked_while_the_gateway_runs(serving, echo_backend, keys):
     key = make_key(keys, "one")
     async with serving(echo_backend(), settings=with_access(keys_file=keys)) as client:
         assert (await client.get("/v1/models", headers=bearer(key))).status_code == 200
@@ -99,7 +99,7 @@ async def test_a_key_revoked_while_the_gateway_runs_is_refused_from_then_on(serv
         assert problem(await client.get("/v1/models", headers=bearer(wrong))) == (401, "wrong-key")
 
 
-OPEN = [
+OPEN_PATHS = [
     "/",
     "/page/app.js",
     "/healthz",
@@ -111,8 +111,8 @@ OPEN = [
 ]
 
 
-@pytest.mark.parametrize("path", OPEN)
-async def test_probes_and_documentation_need_no_key_and_count_for_no_rate(serving, echo_backend, keys, path):
+@pytest.mark.parametrize("path", OPEN_PATHS)
+async def test_probes_and_documentation_need_no_key_and_use_no_quota(serving, echo_backend, keys, path):
     make_key(keys, "one")
     async with serving(echo_backend(), settings=with_access(keys_file=keys, rate="1/day")) as client:
         for _ in range(3):
@@ -121,7 +121,7 @@ async def test_probes_and_documentation_need_no_key_and_count_for_no_rate(servin
             assert "RateLimit" not in answer.headers
 
 
-async def test_what_is_open_can_be_closed(serving, echo_backend, keys):
+async def test_a_setting_chooses_the_open_paths(serving, echo_backend, keys):
     make_key(keys, "one")
     settings = with_access(keys_file=keys, open_paths="/healthz, /some/")
     async with serving(echo_backend(), settings=settings) as client:
@@ -132,14 +132,14 @@ async def test_what_is_open_can_be_closed(serving, echo_backend, keys):
         assert problem(await client.get("/openapi.json")) == (401, "missing-key")
 
 
-async def test_without_a_key_no_body_is_read(serving, echo_backend, keys):
+async def test_does_not_read_the_body_of_a_request_without_a_key(serving, echo_backend, keys):
     make_key(keys, "one")
     async with serving(echo_backend(), settings=with_access(keys_file=keys)) as client:
         app = client._transport.app
         sent = []
 
         async def receive():
-            pytest.fail("the body was asked for")
+            pytest.fail("the gateway read the body")
 
         async def send(message):
             sent.append(message)
@@ -152,23 +152,21 @@ async def test_without_a_key_no_body_is_read(serving, echo_backend, keys):
         assert sent[0]["status"] == 401
 
 
-async def test_a_browser_may_ask_beforehand_without_a_key_and_reads_why_it_was_refused(
-    serving, echo_backend, keys
-):
+async def test_a_preflight_needs_no_key_and_the_page_can_read_the_error(serving, echo_backend, keys):
     make_key(keys, "one")
     settings = with_access(keys_file=keys).model_copy(
         update={"server": ServerSettings(cors_origins="https://page.example")}
     )
-    asking = {"Origin": "https://page.example", "Access-Control-Request-Method": "POST",
+    preflight = {"Origin": "https://page.example", "Access-Control-Request-Method": "POST",
               "Access-Control-Request-Headers": "Authorization"}  # fmt: skip
     async with serving(echo_backend(), settings=settings) as client:
-        assert (await client.options("/v1/enhance", headers=asking)).status_code == 200
+        assert (await client.options("/v1/enhance", headers=preflight)).status_code == 200
         answer = await client.post("/v1/enhance", headers={"Origin": "https://page.example"})
         assert problem(answer) == (401, "missing-key")
         assert answer.headers["Access-Control-Allow-Origin"] == "https://page.example"
 
 
-async def test_a_keys_rate_is_its_own_and_every_answer_tells_what_is_left(serving, echo_backend, keys):
+async def test_each_key_has_its_own_rate_and_responses_report_the_quota(serving, echo_backend, keys):
     one, other = make_key(keys, "one", rate="2/day"), make_key(keys, "other")
     settings = with_access(keys_file=keys, rate="5/day")
     async with serving(echo_backend(), settings=settings) as client:
@@ -183,14 +181,14 @@ async def test_a_keys_rate_is_its_own_and_every_answer_tells_what_is_left(servin
         assert (answer.status_code, answer.headers["RateLimit"][:13]) == (200, '"default";r=4')
 
 
-async def test_an_answer_that_is_an_error_tells_the_rate_too(serving, echo_backend):
+async def test_error_responses_report_the_quota(serving, echo_backend):
     async with serving(echo_backend(), settings=with_access(rate="9/day")) as client:
         answer = await client.post("/v1/enhance", content=b"no picture")
         assert problem(answer) == (415, "unsupported-picture")
         assert answer.headers["RateLimit"].startswith('"default";r=8')
 
 
-async def test_without_keys_the_rate_is_by_address_and_a_network_of_ipv6_is_one(serving, echo_backend):
+async def test_without_keys_the_rate_is_per_ipv4_address_or_ipv6_network(serving, echo_backend):
     async with serving(echo_backend(), settings=with_access(rate="1/day")) as client:
         app = client._transport.app
 
@@ -212,10 +210,10 @@ async def test_without_keys_the_rate_is_by_address_and_a_network_of_ipv6_is_one(
         ]
 
 
-async def test_a_keys_requests_at_once_are_limited_until_their_work_has_ended(
+async def test_the_concurrency_limit_counts_a_request_until_its_thread_ends(
     serving, echo_backend, fixed_finder, keys, portrait_jpeg
 ):
-    """Leaving early frees nothing: the work goes on until its thread ends."""
+    """A request past its deadline still counts, because its thread still works."""
     finder = fixed_finder(may_go_on=threading.Event())
     one, other = make_key(keys, "one", concurrency=1), make_key(keys, "other")
     settings = with_access(keys_file=keys)
@@ -239,7 +237,7 @@ async def test_a_keys_requests_at_once_are_limited_until_their_work_has_ended(
         assert answer.status_code == 200
 
 
-async def test_a_request_refused_for_being_one_too_many_costs_nothing_of_the_rate(
+async def test_a_request_over_the_concurrency_limit_uses_no_quota(
     serving, echo_backend, fixed_finder, portrait_jpeg
 ):
     finder = fixed_finder(may_go_on=threading.Event())
@@ -253,9 +251,9 @@ async def test_a_request_refused_for_being_one_too_many_costs_nothing_of_the_rat
         assert (await client.get("/v1/models")).status_code == 200
 
 
-@pytest.mark.parametrize("told", [True, False])
-async def test_a_keys_limit_of_bytes_holds_with_and_without_a_length(
-    serving, echo_backend, keys, portrait_jpeg, told
+@pytest.mark.parametrize("with_length", [True, False])
+async def test_a_keys_body_limit_holds_with_and_without_content_length(
+    serving, echo_backend, keys, portrait_jpeg, with_length
 ):
     small = make_key(keys, "small", max_body_bytes=len(portrait_jpeg) - 1)
     large = make_key(keys, "large", max_body_bytes=10**12)
@@ -265,14 +263,12 @@ async def test_a_keys_limit_of_bytes_holds_with_and_without_a_length(
 
     async with serving(echo_backend(), settings=with_access(keys_file=keys)) as client:
         for key, expected in ((small, 413), (large, 200)):
-            content = portrait_jpeg if told else chunks()
+            content = portrait_jpeg if with_length else chunks()
             answer = await client.post("/v1/preprocess", content=content, headers=bearer(key))
             assert answer.status_code == expected
 
 
-async def test_the_gateways_own_limit_of_bytes_holds_for_every_key(
-    serving, echo_backend, keys, portrait_jpeg
-):
+async def test_a_key_cannot_raise_the_gateways_body_limit(serving, echo_backend, keys, portrait_jpeg):
     key = make_key(keys, "large", max_body_bytes=10**12)
     settings = with_access(keys_file=keys)
     limits = settings.limits.model_copy(update={"max_body_bytes": 1000})
@@ -281,7 +277,7 @@ async def test_the_gateways_own_limit_of_bytes_holds_for_every_key(
         assert problem(answer) == (413, "too-large")
 
 
-async def test_no_key_is_ever_logged(serving, echo_backend, keys, caplog, portrait_jpeg):
+async def test_logs_key_ids_but_no_secrets(serving, echo_backend, keys, caplog, portrait_jpeg):
     key = make_key(keys, "one")
     with caplog.at_level(logging.DEBUG):
         async with serving(echo_backend(), settings=with_access(keys_file=keys)) as client:
@@ -290,16 +286,16 @@ async def test_no_key_is_ever_logged(serving, echo_backend, keys, caplog, portra
             revoke_key(keys, key.split("_")[1])
             await client.get("/v1/models", headers=bearer(key))
     _, key_id, secret = key.split("_")
-    told = [record.fields for record in caplog.records if hasattr(record, "fields")]
-    assert [(line["status"], line.get("key_id")) for line in told] == [
+    logged = [record.fields for record in caplog.records if hasattr(record, "fields")]
+    assert [(line["status"], line.get("key_id")) for line in logged] == [
         (200, key_id),
         (401, None),
         (403, key_id),
     ]
-    assert secret not in caplog.text + str(told)
+    assert secret not in caplog.text + str(logged)
 
 
-async def test_the_openapi_document_asks_for_a_key_only_where_one_is_asked_for(serving, echo_backend, keys):
+async def test_the_openapi_document_requires_a_key_only_where_the_gateway_does(serving, echo_backend, keys):
     make_key(keys, "one")
     async with serving(echo_backend(), settings=with_access(keys_file=keys)) as client:
         document = (await client.get("/openapi.json")).json()
@@ -315,8 +311,8 @@ async def test_the_openapi_document_asks_for_a_key_only_where_one_is_asked_for(s
         assert "security" not in json.dumps((await client.get("/openapi.json")).json())
 
 
-# The command as it is, but for the server, which returns at once.
-_STARTED = """
+# The command with a server that returns at once.
+_SERVE = """
 from gateway.cli import main
 from gateway.service.server import DrainingServer
 
@@ -326,23 +322,23 @@ main()
 
 
 @pytest.mark.parametrize(
-    ("host", "with_keys", "loud"),
+    ("host", "with_keys", "warns"),
     [("0.0.0.0", False, True), ("0.0.0.0", True, False), ("localhost", False, False)],
 )
-def test_served_on_a_public_address_without_keys_it_says_so_loudly(tmp_path, keys, host, with_keys, loud):
+def test_warns_when_it_serves_a_public_address_without_keys(tmp_path, keys, host, with_keys, warns):
     make_key(keys, "one")
     environment = {"GATEWAY_KEYS_FILE": str(keys)} if with_keys else {}
     started = subprocess.run(
-        [sys.executable, "-c", _STARTED, "serve", "--host", host], env={"HOME": str(tmp_path), **environment},
+        [sys.executable, "-c", _SERVE, "serve", "--host", host], env={"HOME": str(tmp_path), **environment},
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert started.returncode == 0, started.stderr
-    assert ("NO API KEYS" in started.stderr) == loud
-    assert ("GATEWAY_KEYS_FILE" in started.stderr) == loud
+    assert ("NO API KEYS" in started.stderr) == warns
+    assert ("GATEWAY_KEYS_FILE" in started.stderr) == warns
 
 
-@pytest.mark.parametrize(("trusted", "counted"), [("127.0.0.1", [200, 200, 429]), ("", [200, 429, 429])])
-def test_who_calls_is_what_a_trusted_proxy_says_and_nobody_else(server_process, tmp_path, trusted, counted):
+@pytest.mark.parametrize(("trusted", "expected"), [("127.0.0.1", [200, 200, 429]), ("", [200, 429, 429])])
+def test_only_a_trusted_proxy_can_name_the_callers_address(server_process, tmp_path, trusted, expected):
     environment = {
         "GATEWAY_FACE_FINDER": "haar",
         "GPEN_BACKEND_ENGINE": "classical",
@@ -355,4 +351,4 @@ def test_who_calls_is_what_a_trusted_proxy_says_and_nobody_else(server_process, 
             httpx.get(f"{url}/v1/models", headers={"X-Forwarded-For": address}).status_code
             for address in ("192.0.2.1", "192.0.2.2", "192.0.2.1")
         ]
-    assert statuses == counted
+    assert statuses == expected

@@ -1,4 +1,4 @@
-"""Forms that no library would send: refused with a reason, in bounded time and memory, or understood."""
+"""Unusual and broken forms are read, or rejected with a problem, in bounded time and memory."""
 
 import gc
 import os
@@ -16,7 +16,7 @@ from gateway.settings import LimitSettings, Settings
 
 pytestmark = [
     pytest.mark.anyio,
-    # Starlette leaves the file of a part without an end to Python to close.
+    # Starlette does not close the file of an unfinished part.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
@@ -29,12 +29,12 @@ async def client(serving, echo_backend):
     limits = Settings(limits=LimitSettings(max_body_bytes=LIMIT))
     async with serving(echo_backend(), settings=limits) as in_process:
         yield in_process
-    # Its warnings belong to these tests, which pass over them.
+    # Collect unclosed files here, so that their warnings are ignored with those of these tests.
     gc.collect()
 
 
 async def post(client: httpx.AsyncClient, body, boundary: bytes = b"x", path: str = "/v1/preprocess"):
-    """The answer, which must be a picture or a problem."""
+    """Post a form; the response must be a picture or a problem, and no place may stay taken."""
     headers = [(b"Content-Type", b"multipart/form-data; boundary=" + boundary)]
     answer = await client.post(path, headers=headers, content=body)
     if answer.status_code != 200:
@@ -61,14 +61,14 @@ IMAGE = part(form_data(b'name="image"; filename="a.png"'), PHOTO)
 END = b"--x--\r\n"
 
 
-async def test_a_plain_form_is_understood(client):
+async def test_reads_a_plain_form(client):
     assert (await post(client, IMAGE + END)).status_code == 200
 
 
 MALFORMED, INVALID = (400, "malformed-request"), (422, "invalid-parameters")
 TOO_MUCH = b"x" * 1_500_000
 
-NAMED = {
+FORMS = {
     "two hundred thousand empty parts": (b"--x\r\n\r\n\r\n" * 200_000, None),
     "ten thousand fields": (part(form_data(b'name="a"'), b"1") * 10_000 + IMAGE + END, None),
     "sixty-five fields": (part(form_data(b'name="a"'), b"1") * 65 + IMAGE + END, MALFORMED),
@@ -82,11 +82,11 @@ NAMED = {
     "a hundred thousand headers": (b"--x\r\n" + b"a: b\r\n" * 100_000 + b"\r\n" + END, None),
     "a preamble of megabytes": (TOO_MUCH + b"\r\n" + IMAGE + END, None),
     "an epilogue of megabytes": (IMAGE + END + TOO_MUCH, None),
-    "dashes for ever": (b"-" * 1_900_000, None),
-    "line ends for ever": (b"\r\n" * 900_000, None),
+    "megabytes of dashes": (b"-" * 1_900_000, None),
+    "megabytes of line ends": (b"\r\n" * 900_000, None),
     "almost boundaries": (IMAGE[:-2] + b"\r\n--" * 400_000 + END, None),
-    "no end": (IMAGE, None),
-    "no end of a header": (b"--x\r\nContent-Disposition: form-data; name", None),
+    "no closing boundary": (IMAGE, None),
+    "an unfinished header": (b"--x\r\nContent-Disposition: form-data; name", None),
     "no filename": (part(form_data(b'name="image"'), PHOTO) + END, MALFORMED),
     "an empty filename": (part(form_data(b'name="image"; filename=""'), PHOTO) + END, None),
     "no name": (part(form_data(b'filename="a.png"'), PHOTO) + END, None),
@@ -95,8 +95,8 @@ NAMED = {
     "another disposition": (
         part(b'Content-Disposition: attachment; name="image"; filename="a"', PHOTO) + END, None,
     ),
-    "no UTF-8 in names": (field(b"\xff\xfe", b"1") + IMAGE + END, INVALID),
-    "no UTF-8 in values": (part(form_data(b'name="mode"'), b"\xff\xfe") + IMAGE + END, None),
+    "invalid UTF-8 in a name": (field(b"\xff\xfe", b"1") + IMAGE + END, INVALID),
+    "invalid UTF-8 in a value": (part(form_data(b'name="mode"'), b"\xff\xfe") + IMAGE + END, None),
     "another charset": (
         part(form_data(b'name="mode"') + b"\r\nContent-Type: text/plain; charset=utf-16", b"\xff\xfem\0")
         + IMAGE + END,
@@ -105,8 +105,8 @@ NAMED = {
     "an unknown charset": (
         part(form_data(b'name="_charset_"'), b"no-such-charset") + IMAGE + END, INVALID,
     ),
-    "a zero in a name": (part(form_data(b'name="mo\0de"'), b"1") + IMAGE + END, None),
-    "an encoding of long ago": (
+    "a NUL in a name": (part(form_data(b'name="mo\0de"'), b"1") + IMAGE + END, None),
+    "a transfer encoding": (
         part(form_data(b'name="image"; filename="a"') + b"\r\nContent-Transfer-Encoding: base64", PHOTO)
         + END,
         None,
@@ -124,9 +124,9 @@ NAMED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMED)
-async def test_forms_by_name(client, name):
-    body, expected = NAMED[name]
+@pytest.mark.parametrize("name", FORMS)
+async def test_reads_or_rejects_unusual_forms(client, name):
+    body, expected = FORMS[name]
     answer = await post(client, body)
     if expected:
         assert (answer.status_code, answer.json()["type"]) == expected
@@ -149,30 +149,33 @@ async def test_forms_by_name(client, name):
         b"'",
     ],
 )
-async def test_boundaries(client, boundary):
+async def test_reads_or_rejects_unusual_boundaries(client, boundary):
     await post(client, IMAGE + END, boundary)
 
 
-async def test_a_body_that_never_ends_takes_no_more_than_the_limit(client):
-    """The parser is fed as it comes: nothing is kept of what is refused."""
+@pytest.mark.parametrize(
+    "piece",
+    [bytes(10_000), b"\r\n--" * 2500, b"\r\n--x" * 2000, os.urandom(10_000)],
+    ids=["zeros", "almost boundaries", "boundaries", "noise"],
+)
+async def test_reads_an_endless_body_only_up_to_the_limit(client, piece):
+    """The parser streams, so memory stays bounded too."""
     sent = 0
 
-    async def endless(piece: bytes) -> AsyncIterator[bytes]:
+    async def endless() -> AsyncIterator[bytes]:
         nonlocal sent
         yield IMAGE[:-10]
         while True:
             sent += len(piece)
             yield piece
 
-    for piece in (bytes(10_000), b"\r\n--" * 2500, b"\r\n--x" * 2000, os.urandom(10_000)):
-        sent = 0
-        tracemalloc.start()
-        answer = await post(client, endless(piece))
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert answer.status_code in (400, 413)
-        assert sent <= LIMIT + 200_000
-        assert peak < 8 * LIMIT
+    tracemalloc.start()
+    answer = await post(client, endless())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert answer.status_code in (400, 413)
+    assert sent <= LIMIT + 200_000
+    assert peak < 8 * LIMIT
 
 
 TOKENS = st.sampled_from(
@@ -189,13 +192,13 @@ TOKENS = st.sampled_from(
 @example(b"--x--")
 @example(b"--x\r\n\r\n")
 @settings(max_examples=300, suppress_health_check=list(HealthCheck))
-async def test_any_tokens_in_any_order(client, body):
+async def test_reads_or_rejects_any_sequence_of_tokens(client, body):
     await post(client, body)
 
 
 @st.composite
-def flawed(draw: st.DrawFn) -> bytes:
-    """A good form, but bytes of its frame are changed, doubled, or left out."""
+def mutated_forms(draw: st.DrawFn) -> bytes:
+    """Draw a valid form with bytes of its framing changed, doubled or dropped."""
     body = bytearray(part(form_data(b'name="format"'), b"png") + IMAGE + END)
     for _ in range(draw(st.integers(1, 4))):
         place = draw(st.integers(0, 120) | st.integers(len(body) - 12, len(body) - 1)) % len(body)
@@ -209,7 +212,7 @@ def flawed(draw: st.DrawFn) -> bytes:
     return bytes(body)
 
 
-@given(flawed())
+@given(mutated_forms())
 @settings(max_examples=200, suppress_health_check=list(HealthCheck))
-async def test_a_good_form_with_flaws(client, body):
+async def test_reads_or_rejects_a_mutated_form(client, body):
     await post(client, body)

@@ -26,13 +26,13 @@ def picture(output_format: str) -> Accepted:
         ("image/png", picture("png")),
         ("image/jpeg", picture("jpeg")),
         ("image/webp", picture("webp")),
-        # What fetch of browsers, axios, <img> of Chrome, and its address bar send.
+        # Sent by axios, by <img> in Chrome, and by browsers' address bars.
         ("application/json, text/plain, */*", JSON),
         ("image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8", picture("webp")),
         ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", ANYTHING),
     ],
 )
-def test_what_is_accepted_is_given(header, expected):
+def test_returns_the_accepted_format(header, expected):
     assert parse_accept(header) == expected
 
 
@@ -48,15 +48,15 @@ def test_what_is_accepted_is_given(header, expected):
         ("application/json;q=nan, image/png;q=0.1", picture("png")),
     ],
 )
-def test_weights_decide_and_then_the_order(header, expected):
+def test_prefers_the_highest_weight_then_the_first_type(header, expected):
     assert parse_accept(header) == expected
 
 
 @pytest.mark.parametrize("header", ["text/html", "image/tiff", "application/json;q=0", ";;;,,,q=1"])
-def test_who_accepts_nothing_of_ours_gets_what_others_get(header):
+def test_ignores_a_header_without_a_supported_type(header):
     assert parse_accept(header) == ANYTHING
 
 
 @given(st.text(alphabet=st.characters(codec="latin-1")))
-def test_no_header_is_an_error(header):
+def test_reads_any_header_without_an_error(header):
     assert parse_accept(header).output_format in (None, "png", "jpeg", "webp")

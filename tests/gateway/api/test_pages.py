@@ -1,4 +1,4 @@
-"""What the gateway serves to browsers; tests/page drives it in one."""
+"""Files of the page and of the documentation; tests/page runs the page in a browser."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ async def client(serving, echo_backend):
         yield client
 
 
-async def test_the_page_may_load_only_what_is_its_own(client):
+async def test_the_page_loads_only_its_own_files(client):
     page = await client.get("/")
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     policy = page.headers["Content-Security-Policy"]
@@ -28,7 +28,7 @@ async def test_the_page_may_load_only_what_is_its_own(client):
     assert not re.search(r"https?://\w", page.text)
 
 
-async def test_the_pages_modules_are_all_there(client):
+async def test_serves_every_module_of_the_page(client):
     seen, ahead = set(), ["app.js"]
     while ahead:
         name = ahead.pop()
@@ -40,7 +40,7 @@ async def test_the_pages_modules_are_all_there(client):
     assert len(seen) > 5
 
 
-async def test_a_browser_asks_whether_a_file_has_changed(client):
+async def test_revalidates_files_of_the_page_by_etag(client):
     first = await client.get("/page/app.js")
     assert first.headers["Cache-Control"] == "no-cache"
     again = await client.get("/page/app.js", headers={"If-None-Match": first.headers["ETag"]})
@@ -50,7 +50,7 @@ async def test_a_browser_asks_whether_a_file_has_changed(client):
 @pytest.mark.parametrize(
     "path", ["/page/nothing.js", "/page/../app.py", "/page/%2e%2e/app.py", "/page/vendor"]
 )
-async def test_nothing_else_is_there(client, path):
+async def test_serves_no_other_files(client, path):
     answer = await client.get(path)
     assert answer.status_code == 404
     assert answer.json()["type"] == "not-found"

@@ -1,4 +1,4 @@
-"""A picture and its parameters arrive in three shapes, and mean the same in all of them."""
+"""A form, JSON and raw bytes give the same picture and parameters."""
 
 import base64
 import contextlib
@@ -22,7 +22,7 @@ BASE64 = base64.b64encode(PICTURE).decode()
 
 
 async def upload(content_type: str | None, body: bytes, query: str = "", pieces: int = 1) -> Upload:
-    """What a request brings whose body comes in that many pieces."""
+    """Read the upload of a request whose body arrives in `pieces` pieces."""
     size = -(-len(body) // pieces) or 1
     parts = [body[start : start + size] for start in range(0, len(body), size)] or [b""]
 
@@ -42,7 +42,7 @@ async def upload(content_type: str | None, body: bytes, query: str = "", pieces:
 
 
 def multipart(*parts: tuple[str, bytes], end: bytes = b"--x--\r\n") -> tuple[str, bytes]:
-    """Content type and body of a form. parts: what stands after `form-data; `, and the content."""
+    """Make content type and body of a form. parts: the rest of each Content-Disposition, and the content."""
     body = b"".join(
         f"--x\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + content + b"\r\n"
         for head, content in parts
@@ -58,7 +58,7 @@ def in_json(**fields) -> tuple[str, bytes]:
 
 
 @pytest.mark.parametrize("size", [1, 2_000_000, LARGE + 1])
-async def test_a_form_of_any_size_is_read_where_no_disk_can_be_written(size, tmp_path, monkeypatch):
+async def test_reads_a_form_of_any_size_without_a_writable_disk(size, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     picture = bytes(range(1, 256)) * (size // 255 + 1)
     arrived = await upload(*multipart(('name="image"; filename="a.png"', picture)), pieces=9)
@@ -84,7 +84,7 @@ async def test_fields_of_the_body_are_parameters(request_of, pieces):
 @pytest.mark.parametrize(
     "content_type", ["image/png", "application/octet-stream", "application/x-www-form-urlencoded", "", None]
 )
-async def test_any_other_body_is_the_picture_itself(content_type):
+async def test_any_other_body_is_the_picture(content_type):
     got = await upload(content_type, PICTURE, query="strength=40&mode=strong", pieces=3)
     assert got == Upload(PICTURE, {"strength": "40", "mode": "strong"})
 
@@ -92,11 +92,11 @@ async def test_any_other_body_is_the_picture_itself(content_type):
 @pytest.mark.parametrize(
     "request_of", [multipart(FILE, ('name="strength"', b"40")), in_json(image=BASE64, strength="40")]
 )
-async def test_the_body_wins_over_the_query(request_of):
+async def test_the_body_overrides_the_query(request_of):
     assert (await upload(*request_of, query="strength=90")).fields == {"strength": "40"}
 
 
-async def test_json_keeps_its_types():
+async def test_json_values_keep_their_types():
     assert (await upload(*in_json(image=BASE64, strength=40.5, linkage=False))).fields == {
         "strength": 40.5,
         "linkage": False,
@@ -116,13 +116,13 @@ async def test_json_keeps_its_types():
         in_json(image="data:image/png;base64,"),
     ],
 )
-async def test_a_request_without_a_picture_is_told_how_to_send_one(request_of):
+async def test_the_error_for_a_missing_picture_explains_how_to_send_one(request_of):
     with pytest.raises(MissingPicture, match="named `image`"):
         await upload(*request_of)
 
 
 @pytest.mark.parametrize(
-    ("request_of", "told"),
+    ("request_of", "message"),
     [
         (("application/json", b""), "not JSON"),
         (("application/json", b"{"), "not JSON"),
@@ -140,8 +140,8 @@ async def test_a_request_without_a_picture_is_told_how_to_send_one(request_of):
         (multipart(FILE, ('name="strength"; filename="b"', b"40")), "'strength' is a file"),
     ],
 )
-async def test_bodies_that_are_not_what_they_say(request_of, told):
-    with pytest.raises(MalformedRequest, match=told):
+async def test_rejects_malformed_bodies(request_of, message):
+    with pytest.raises(MalformedRequest, match=message):
         await upload(*request_of)
 
 
@@ -152,10 +152,13 @@ class Params(BaseModel):
     linkage: bool = True
 
 
-def test_parameters_are_the_models_or_all_that_are_wrong_are_named():
+def test_params_returns_the_validated_model():
     assert Upload(b"", {"strength": "40", "linkage": "false"}).params(Params) == Params(
         strength=40, linkage=False
     )
+
+
+def test_params_names_every_invalid_parameter():
     with pytest.raises(InvalidParameters) as raised:
         Upload(b"", {"strength": "much", "linkge": "true"}).params(Params)
     assert [error["parameter"] for error in raised.value.errors] == ["strength", "linkge"]
@@ -186,6 +189,6 @@ JSON_VALUES = st.recursive(
     query=st.text(alphabet=st.characters(codec="ascii"), max_size=30),
 )
 @settings(deadline=None, max_examples=150)
-async def test_no_body_is_more_than_refused(content_type, body, query):
+async def test_reads_or_rejects_any_body(content_type, body, query):
     with contextlib.suppress(GatewayError):
         (await upload(content_type, body, query)).params(Params)

@@ -1,4 +1,4 @@
-"""A Redis of our own."""
+"""A redis-server for tests."""
 
 import shutil
 import signal
@@ -15,7 +15,7 @@ import redis
 
 @dataclass
 class RedisServer:
-    """A redis-server on a socket in a folder, so that no port is taken."""
+    """A redis-server on a Unix socket, so that it needs no port."""
 
     binary: str
     folder: Path
@@ -56,7 +56,7 @@ class RedisServer:
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A running redis-server; its tests skip without the binary (Debian: redis-server)."""
     if not (binary := shutil.which("redis-server")):
-        pytest.skip("there is no redis-server")
+        pytest.skip("redis-server is not installed")
     server = RedisServer(binary, tmp_path_factory.mktemp("redis"))
     server.start()
     yield server

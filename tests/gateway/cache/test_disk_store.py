@@ -1,4 +1,4 @@
-"""A folder of results that several processes share, of bounded size, readable by nobody else."""
+"""The disk tier: a bounded folder that processes of one user share."""
 
 import os
 import stat
@@ -21,7 +21,7 @@ def key_of(number: int) -> str:
 
 @pytest.fixture
 async def store_in():
-    """Makes stores, and ends their threads."""
+    """Makes stores; their threads end after the test."""
     made = []
 
     def make(folder: Path, max_bytes: int = 1_000_000) -> DiskStore:
@@ -38,7 +38,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def age(store_folder: Path, key: str, seconds: int) -> None:
-    """As if the entry had last been used that long ago."""
+    """Set the last use of an entry back by `seconds`."""
     path = store_folder / key[:2] / key
     moment = path.stat().st_mtime - seconds
     os.utime(path, (moment, moment))
@@ -77,7 +77,7 @@ async def test_evicts_the_least_recently_read_entry(tmp_path, store_in):
     for number in range(10):
         await store.put(key_of(number), bytes(100))
         age(tmp_path, key_of(number), 100 - number)
-    assert await store.get(key_of(0)) is not None, "from now on the one that was used last"
+    assert await store.get(key_of(0)) is not None, "now the most recently used"
     await store.put(key_of(10), bytes(100))
     kept = [number for number in range(11) if await store.get(key_of(number)) is not None]
     assert sum(path.stat().st_size for path in files_in(tmp_path)) <= 1000
@@ -94,7 +94,7 @@ async def test_never_exceeds_its_limit(tmp_path, store_in):
 
 
 async def test_files_of_another_process_count_and_are_evicted(tmp_path, store_in):
-    """A process that was killed while it wrote leaves a part."""
+    """A process that is killed during a write leaves a partial file."""
     first = store_in(tmp_path, 1000)
     await first.put(key_of(1), bytes(10))
     part = files_in(tmp_path)[0].parent / ".tmpabcdef"
@@ -114,24 +114,24 @@ async def test_an_entry_larger_than_the_tier_is_not_stored(tmp_path, store_in):
 
 
 @pytest.fixture
-def as_somebody(monkeypatch) -> Callable[..., None]:
-    """Makes the file system refuse, as it does to who may not; root may everything."""
+def deny_access(monkeypatch) -> Callable[..., None]:
+    """Makes functions raise PermissionError; root, which may run the tests, has every permission."""
 
-    def refuse(*names: str) -> None:
-        def refused(*_: object, **__: object) -> None:
+    def deny(*names: str) -> None:
+        def raise_error(*_: object, **__: object) -> None:
             raise PermissionError(13, "Permission denied")
 
         for name in names:
             module, _, attribute = name.rpartition(".")
-            monkeypatch.setattr(f"{module}.{attribute}", refused)
+            monkeypatch.setattr(f"{module}.{attribute}", raise_error)
 
-    return refuse
+    return deny
 
 
-async def test_a_read_only_folder_is_still_read(tmp_path, store_in, as_somebody, caplog):
+async def test_a_read_only_folder_is_still_read(tmp_path, store_in, deny_access, caplog):
     store = store_in(tmp_path)
     await store.put(key_of(1), b"one")
-    as_somebody("os.utime", "tempfile.NamedTemporaryFile", "pathlib.Path.unlink")
+    deny_access("os.utime", "tempfile.NamedTemporaryFile", "pathlib.Path.unlink")
     assert await store.get(key_of(1)) == b"one"
     await store.put(key_of(2), b"two")
     await store.drop(key_of(1))
@@ -205,7 +205,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 def test_concurrent_processes_never_read_a_partial_entry(tmp_path):
-    """Three write the same keys and evict each other's entries; each checks all that it reads."""
+    """Three processes write the same keys, evict each other's entries, and check what they read."""
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path), letter],

@@ -13,14 +13,14 @@ ENTRIES = st.tuples(st.text(), st.builds(CacheEntry, HEADS, st.binary(max_size=2
 
 
 @given(ENTRIES)
-def test_unpack_returns_the_packed_entry(kept):
-    key, entry = kept
+def test_unpack_returns_the_packed_entry(item):
+    key, entry = item
     assert unpack(key, pack(key, entry)) == entry
 
 
 @given(ENTRIES, st.data())
-def test_any_changed_byte_raises_corrupt(kept, data):
-    key, entry = kept
+def test_any_changed_byte_raises_corrupt(item, data):
+    key, entry = item
     packed = bytearray(pack(key, entry))
     packed[data.draw(st.integers(0, len(packed) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(Corrupt):
@@ -28,25 +28,25 @@ def test_any_changed_byte_raises_corrupt(kept, data):
 
 
 @given(ENTRIES, st.data())
-def test_a_truncated_entry_raises_corrupt(kept, data):
-    key, entry = kept
+def test_a_truncated_entry_raises_corrupt(item, data):
+    key, entry = item
     packed = pack(key, entry)
     with pytest.raises(Corrupt):
         unpack(key, packed[: data.draw(st.integers(0, len(packed) - 1))])
 
 
 @given(ENTRIES, st.binary(min_size=1, max_size=20))
-def test_trailing_bytes_raise_corrupt(kept, more):
+def test_trailing_bytes_raise_corrupt(item, more):
     with pytest.raises(Corrupt):
-        unpack(kept[0], pack(*kept) + more)
+        unpack(item[0], pack(*item) + more)
 
 
 @given(ENTRIES, st.text())
-def test_the_entry_of_another_key_raises_corrupt(kept, other):
+def test_the_entry_of_another_key_raises_corrupt(item, other):
     """A store that mixes entries up cannot answer with another request's picture."""
-    assume(other != kept[0])
+    assume(other != item[0])
     with pytest.raises(Corrupt):
-        unpack(other, pack(*kept))
+        unpack(other, pack(*item))
 
 
 @given(st.text(), st.binary(max_size=100))

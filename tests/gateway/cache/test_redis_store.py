@@ -1,4 +1,4 @@
-"""The Redis tier: a Redis that is down, hangs or sends garbage is a cache miss, and nothing worse."""
+"""The Redis tier: a Redis that is down, hangs or sends garbage is a cache miss."""
 
 import asyncio
 import time
@@ -118,12 +118,12 @@ async def test_a_failed_redis_is_not_used_during_the_quiet_period(redis_server, 
 
 
 @asynccontextmanager
-async def no_redis(speak: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
-    """The URL of a server that does not speak Redis."""
-    open_ones = {}
+async def run_other_server(speak: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
+    """Run a server that does not speak Redis; yields its URL."""
+    connections = {}
 
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        open_ones[writer] = asyncio.current_task()
+        connections[writer] = asyncio.current_task()
         with suppress(ConnectionError):
             await speak(writer)
         writer.close()
@@ -131,7 +131,7 @@ async def no_redis(speak: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
     server.close()
-    for writer, serving in open_ones.items():
+    for writer, serving in connections.items():
         serving.cancel()
         await asyncio.wait({serving})
         writer.close()
@@ -149,12 +149,12 @@ async def drip(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.05)
 
 
-def send_bytes(words: bytes) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
-    async def say(writer: asyncio.StreamWriter) -> None:
-        writer.write(words)
+def send_bytes(data: bytes) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
+    async def send(writer: asyncio.StreamWriter) -> None:
+        writer.write(data)
         await writer.drain()
 
-    return say
+    return send
 
 
 @pytest.mark.usefixtures("no_quiet_period")
@@ -170,7 +170,7 @@ def send_bytes(words: bytes) -> Callable[[asyncio.StreamWriter], Awaitable[None]
     ids=["silence", "drip", "closes", "http", "breaks off"],
 )
 async def test_a_server_that_is_not_redis_is_a_miss(store_at, speak):
-    async with no_redis(speak) as url, asyncio.timeout(10 * module._TIMEOUT_S):
+    async with run_other_server(speak) as url, asyncio.timeout(10 * module._TIMEOUT_S):
         store = store_at(url)
         assert await store.get("k") is None
         await store.put("k", b"entry")

@@ -1,6 +1,7 @@
 """Cached results: the same request gets the same bytes, and never another request's."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, replace
@@ -144,8 +145,8 @@ async def test_etags_are_equal_in_every_process(tmp_path, photo, monkeypatch):
         }.items():
             monkeypatch.setenv(name, value)
         command = [sys.executable, "-c", ETAG, str(tmp_path / "photo.jpg")]
-        told = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
-        tags.add(told.stdout)
+        run = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
+        tags.add(run.stdout)
     assert len(tags) == 1
     assert tags.pop().startswith('"')
 
@@ -212,7 +213,7 @@ def cache_of(client: httpx.AsyncClient) -> Cache:
 async def test_an_entry_of_another_version_is_a_miss_and_is_replaced(
     serving, echo_backend, fixed_finder, cached, photo
 ):
-    """Even where PIPELINE_VERSION was not raised, no request fails."""
+    """A format change without a new PIPELINE_VERSION must not fail requests."""
     async with serving(echo_backend(), fixed_finder(), cached) as client:
         first = good(await client.post("/v1/enhance", content=photo))
         cache = cache_of(client)
@@ -220,7 +221,7 @@ async def test_an_entry_of_another_version_is_a_miss_and_is_replaced(
         folder = cached.cache.cache_dir
         for path in list(folder.glob("??/*")):
             for head in ({}, {"format": "png", "report": {}}, {"shape": [1], "own_format": "png"}):
-                await cache.put(path.name, CacheEntry(head, b"what it meant then"))
+                await cache.put(path.name, CacheEntry(head, b"old format"))
                 await cache.flush()
         again = good(await client.post("/v1/enhance", content=photo))
         assert (again.headers["X-Cache"], again.content) == ("miss", first.content)
@@ -251,7 +252,7 @@ async def test_identical_concurrent_requests_call_the_backend_once(
     assert len(backend.asked) == 1
 
 
-async def test_a_request_goes_on_after_the_deadline_of_the_one_it_joined(
+async def test_a_request_continues_after_the_deadline_of_the_one_it_joined(
     serving, echo_backend, fixed_finder, cached, photo
 ):
     asked, backend = [], echo_backend()
@@ -264,10 +265,10 @@ async def test_a_request_goes_on_after_the_deadline_of_the_one_it_joined(
 
     backend.answer = first_hangs
     async with serving(backend, fixed_finder(), cached) as client:
-        # A loaded machine may need longer than the first to get to the backend at all.
+        # On a loaded machine the first deadlines may expire before the request reaches the backend.
         for timeout_s in (0.5, 2, 8, 32):
             hasty = asyncio.create_task(client.post(f"/v1/enhance?timeout_s={timeout_s}", content=photo))
-            while not asked and not hasty.done():  # noqa: ASYNC110 - it tells no event
+            while not asked and not hasty.done():  # noqa: ASYNC110 - no event reports it
                 await asyncio.sleep(0.01)
             if asked:
                 break
@@ -278,8 +279,8 @@ async def test_a_request_goes_on_after_the_deadline_of_the_one_it_joined(
 
 
 @dataclass
-class Named:
-    """A face finder of which only the name counts."""
+class NamedFinder:
+    """A face finder with nothing but a name."""
 
     name: str = "fixed"
 
@@ -287,8 +288,8 @@ class Named:
 async def key_of(
     data=b"photo", params=None, model=MODEL, finder="fixed", accepted=None, request_id="a", deadline=1e12
 ) -> str:
-    """The key of a request: only a finder's name is needed for it."""
-    enhancer = Enhancer(None, Named(finder), None, None, None, LIMITS, Cache([]), None, None)
+    """Return the key of a request."""
+    enhancer = Enhancer(None, NamedFinder(finder), None, None, None, LIMITS, Cache([]), None, None)
     picture = await Pictures().add(data)
     asked = PictureRequest(picture, params or EnhanceParams(), request_id, 60, Timings(), accepted)
     asked.model, asked.deadline = model, deadline
@@ -343,7 +344,7 @@ async def test_keys_are_equal_if_and_only_if_the_parameters_are(one, other):
 
 @pytest.mark.parametrize("name", [name for name in SCHEMA if name != "timeout_s"])
 async def test_every_parameter_changes_the_key(name):
-    """A new parameter outside the key would get the cached result of another value."""
+    """A parameter outside the key would get the cached result of another value."""
     default = EnhanceParams()
     schema = SCHEMA[name].get("anyOf", [SCHEMA[name]])[0]
     options = schema.get("enum") or (
@@ -354,7 +355,7 @@ async def test_every_parameter_changes_the_key(name):
 
 
 @pytest.mark.parametrize("name", list(PreprocessParams.model_fields))
-async def test_every_parameter_of_standardising_changes_the_portrait_key(
+async def test_every_preprocess_parameter_changes_the_portrait_key(
     serving, echo_backend, fixed_finder, cached, photo, name
 ):
     schema = SCHEMA[name].get("anyOf", [SCHEMA[name]])[0]
@@ -374,8 +375,6 @@ async def test_every_parameter_of_standardising_changes_the_portrait_key(
 @pytest.mark.parametrize("faces", [0, 1, 2])
 @pytest.mark.parametrize("pose", [None, Pose(12.3, -4.5, 6.7)])
 def test_a_stored_portrait_is_read_back_unchanged(fixed_finder, photo, faces, pose):
-    import json
-
     finder = fixed_finder(faces=faces, pose=pose)
     portrait = standardise(decode(photo, LIMITS), PreprocessParams(), finder, Timings())
     again = from_stored(json.loads(json.dumps(to_head(portrait))), to_bytes(portrait))

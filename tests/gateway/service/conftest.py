@@ -1,4 +1,4 @@
-"""Apps on real sockets in this process, and a backend there that can be held."""
+"""Apps on sockets in this process, and a backend that holds its requests."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -21,21 +21,21 @@ from gpen_client.wire.messages import (
     read_header_length,
 )
 
-Listening = Callable[[ASGIApp], AbstractAsyncContextManager[str]]
+ServeApp = Callable[[ASGIApp], AbstractAsyncContextManager[str]]
 
 
 @pytest.fixture
-def listening() -> Listening:
-    """Serves an app on a port of its own, in this event loop, and gives its URL."""
-    return _listening
+def serve_app() -> ServeApp:
+    """`serve_app(app)` serves an app on a free port, in this event loop; yields its URL."""
+    return _serve_app
 
 
 @asynccontextmanager
-async def _listening(app: ASGIApp) -> AsyncIterator[str]:
+async def _serve_app(app: ASGIApp) -> AsyncIterator[str]:
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=10))
     serving = asyncio.create_task(server._serve())
     async with asyncio.timeout(20):
-        while not server.started:  # noqa: ASYNC110 - it sets no event
+        while not server.started:  # noqa: ASYNC110 - no event reports it
             await asyncio.sleep(0.005)
     host, port = server.servers[0].sockets[0].getsockname()
     try:
@@ -47,9 +47,10 @@ async def _listening(app: ASGIApp) -> AsyncIterator[str]:
 
 @dataclass
 class HeldBackend:
-    """A backend that keeps each restoration until `go_on`, and counts those under way.
+    """A backend that holds each restoration until `go_on` is set.
 
-    entered, left: how many restorations came, and how many of their callers left before they were answered.
+    entered: restorations begun. left: those whose caller disconnected before the response.
+    running, most: restorations in progress, now and at most.
     """
 
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
@@ -80,22 +81,22 @@ class HeldBackend:
         self.entered += 1
         self.running += 1
         self.most = max(self.most, self.running)
-        going = asyncio.create_task(self.go_on.wait())
-        leaving = asyncio.create_task(request.receive())
+        released = asyncio.create_task(self.go_on.wait())
+        disconnected = asyncio.create_task(request.receive())
         try:
-            await asyncio.wait({going, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            self.left += not going.done()
+            await asyncio.wait({released, disconnected}, return_when=asyncio.FIRST_COMPLETED)
+            self.left += not released.done()
         finally:
             self.running -= 1
-            going.cancel()
-            leaving.cancel()
-        told = {"engine": "held", "model": "gpen-bfr-512"}
-        answer = InferResponse("", [Tensor("image", asked.tensor("image"))], told, asked.id)
+            released.cancel()
+            disconnected.cancel()
+        parameters = {"engine": "held", "model": "gpen-bfr-512"}
+        answer = InferResponse("", [Tensor("image", asked.tensor("image"))], parameters, asked.id)
         headers, body = encode_response(answer, binary=True)
         return Response(body, headers=headers)
 
 
 @pytest.fixture
 def held_backend() -> type[HeldBackend]:
-    """Makes backends for `listening`."""
+    """Makes backends for `serve_app`."""
     return HeldBackend

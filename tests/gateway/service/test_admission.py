@@ -1,4 +1,4 @@
-"""Places and workers come back in every case: results, failures, deadlines, disconnects, cancellation."""
+"""Places and workers are freed after results, failures, deadlines, disconnects and cancellation."""
 
 import asyncio
 import threading
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Caller:
-    """One request whose body has been read, on the road of the handler. leave: disconnects."""
+    """A request whose body has been read, run as the handler runs it."""
 
     def __init__(self, flights: InFlight[object] | None = None) -> None:
         self._left = asyncio.Event()
@@ -54,7 +54,7 @@ class Caller:
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - threads set no event of asyncio's
+        while not condition():  # noqa: ASYNC110 - threads set no asyncio event
             await asyncio.sleep(0.001)
 
 
@@ -64,7 +64,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_place_is_refused_where_all_are_taken():
+async def test_rejects_a_request_when_every_place_is_taken():
     admission = Admission(workers=1, queue=1)
     with admission.place(), admission.place():
         assert admission.taken == 2
@@ -126,7 +126,7 @@ async def test_a_failure_reaches_the_caller_and_frees_the_place():
     assert admission.taken == 0
 
 
-async def test_a_passed_deadline_answers_at_once_and_the_place_is_held_until_the_thread_ends():
+async def test_an_expired_deadline_fails_at_once_and_the_place_stays_taken_until_the_thread_ends():
     admission, threads, flights = Admission(workers=1, queue=1), Threads(1), InFlight()
     begun, may_end, never = threading.Event(), threading.Event(), []
 

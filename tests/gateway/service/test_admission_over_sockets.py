@@ -1,4 +1,4 @@
-"""Full queues, deadlines, slow uploads and disconnects over real sockets, with a backend that can be held."""
+"""Full queues, deadlines, slow uploads and disconnects over sockets, with a backend that holds requests."""
 
 import asyncio
 import itertools
@@ -22,25 +22,25 @@ _numbers = itertools.count()
 
 
 def new_photo() -> bytes:
-    """A photo that no other request has: identical requests would hold one place together."""
+    """Return a photo that differs from all others: identical requests share one place."""
     return PHOTO + str(next(_numbers)).encode()
 
 
 BIG = bytes(8_000_000)
 
 
-# A loaded machine may need longer than the first to reach the backend at all.
+# On a loaded machine the first ones may expire before the request reaches the backend.
 DEADLINES = (0.3, 1.0, 4.0, 16.0)
 
 
-class House:
-    """A gateway with its backend, each on a socket. waiting: uploads and places in use."""
+class RunningGateway:
+    """A gateway with its backend, each on a socket. in_use: uploads and places in use."""
 
     def __init__(self, app, url, backend, finder) -> None:
         self.app, self.url, self.backend, self.finder = app, url, backend, finder
 
     @property
-    def waiting(self) -> int:
+    def in_use(self) -> int:
         admission = self.app.state.gateway.admission
         return admission.uploads + admission.taken
 
@@ -49,7 +49,7 @@ class House:
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(60):
-            while not condition():  # noqa: ASYNC110 - threads and sockets set no event of ours
+            while not condition():  # noqa: ASYNC110 - no event reports it
                 await asyncio.sleep(0.005)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -66,131 +66,133 @@ class House:
 
 
 @pytest.fixture
-def house(listening, held_backend, fixed_finder):
+def open_gateway(serve_app, held_backend, fixed_finder):
+    """Opens a gateway with a held backend. limits: of LimitSettings."""
+
     @asynccontextmanager
-    async def make(finder=None, timeout_s: float = 60, **limits) -> AsyncIterator[House]:
+    async def make(finder=None, timeout_s: float = 60, **limits) -> AsyncIterator[RunningGateway]:
         backend, finder = held_backend(), finder or fixed_finder()
-        async with listening(backend.app) as backend_url:
+        async with serve_app(backend.app) as backend_url:
             upstream = UpstreamSettings(backend_url=backend_url, timeout_s=timeout_s)
             app = create_app(Settings(upstream=upstream, limits=LimitSettings(**limits)), finder=finder)
-            async with listening(app) as url:
-                yield House(app, url, backend, finder)
+            async with serve_app(app) as url:
+                yield RunningGateway(app, url, backend, finder)
 
     return make
 
 
-async def test_a_full_queue_answers_429_at_once_while_the_probes_stay_green(house):
-    async with house(workers=1, queue=1) as it, it.client() as client:
+async def test_a_full_queue_gets_429_at_once_while_probes_succeed(open_gateway):
+    async with open_gateway(workers=1, queue=1) as gateway, gateway.client() as client:
         held = [asyncio.create_task(client.post("/v1/enhance", content=new_photo())) for _ in range(2)]
-        await it.until(lambda: it.waiting == 2 and it.backend.entered)
+        await gateway.until(lambda: gateway.in_use == 2 and gateway.backend.entered)
         for path in ("/v1/enhance", "/v1/preprocess", "/preprocess", "/v1/enhance?output=photo"):
             answer = await client.post(path, content=new_photo())
             assert answer.status_code == 429, answer.text
             assert (answer.json()["type"], answer.headers["Retry-After"]) == ("queue-full", "1")
         for path in ("/healthz", "/readyz", "/v1/models", "/openapi.json"):
             assert (await client.get(path)).status_code == 200
-        assert it.backend.entered == 1
-        it.backend.go_on.set()
+        assert gateway.backend.entered == 1
+        gateway.backend.go_on.set()
         assert [answer.status_code for answer in await asyncio.gather(*held)] == [200, 200]
-        assert it.waiting == 0
+        assert gateway.in_use == 0
         assert (await client.post("/v1/enhance", content=new_photo())).status_code == 200
 
 
-async def test_429_reaches_a_client_that_sends_megabytes(house):
+async def test_429_reaches_a_client_that_sends_megabytes(open_gateway):
     """The response must not be lost in the reset of a connection whose body was not read."""
-    async with house(workers=1, queue=0) as it, it.client() as client:
+    async with open_gateway(workers=1, queue=0) as gateway, gateway.client() as client:
         held = asyncio.create_task(client.post("/v1/enhance", content=new_photo()))
-        await it.until(lambda: it.backend.entered)
+        await gateway.until(lambda: gateway.backend.entered)
         for _ in range(5):
             assert (await client.post("/v1/enhance", content=BIG)).status_code == 429
-        it.backend.go_on.set()
+        gateway.backend.go_on.set()
         assert (await held).status_code == 200
 
 
-async def test_workers_bound_the_calls_to_the_backend(house):
-    async with house(workers=3, queue=20) as it, it.client() as client:
+async def test_workers_bound_the_calls_to_the_backend(open_gateway):
+    async with open_gateway(workers=3, queue=20) as gateway, gateway.client() as client:
         held = [asyncio.create_task(client.post("/v1/enhance", content=new_photo())) for _ in range(12)]
-        await it.until(lambda: it.waiting == 12 and it.backend.running == 3)
-        it.backend.go_on.set()
+        await gateway.until(lambda: gateway.in_use == 12 and gateway.backend.running == 3)
+        gateway.backend.go_on.set()
         assert {answer.status_code for answer in await asyncio.gather(*held)} == {200}
-        assert it.backend.most <= 3
-        assert it.waiting == 0
+        assert gateway.backend.most <= 3
+        assert gateway.in_use == 0
 
 
-async def test_timeout_s_is_capped_and_travels_to_the_backend(house):
-    async with house(timeout_s=50) as it, it.client() as client:
-        it.backend.go_on.set()
+async def test_timeout_s_is_capped_and_travels_to_the_backend(open_gateway):
+    async with open_gateway(timeout_s=50) as gateway, gateway.client() as client:
+        gateway.backend.go_on.set()
         for asked in ("?timeout_s=20", "?timeout_s=3000", ""):
             assert (await client.post(f"/v1/enhance{asked}", content=new_photo())).status_code == 200
-        short, capped, default = it.backend.timeouts_ms
+        short, capped, default = gateway.backend.timeouts_ms
         assert 0 < short <= 20_000
         assert 20_000 < capped <= 50_000
         assert 20_000 < default <= 50_000
 
 
-async def test_a_deadline_is_answered_while_the_backend_hangs_and_its_call_is_cancelled(house):
-    async with house() as it, it.client() as client, asyncio.timeout(60):
+async def test_a_hanging_backend_gets_504_at_the_deadline_and_its_call_is_cancelled(open_gateway):
+    async with open_gateway() as gateway, gateway.client() as client, asyncio.timeout(60):
         for timeout_s in DEADLINES:
             answer = await client.post(f"/v1/enhance?timeout_s={timeout_s}", content=new_photo())
             assert (answer.status_code, answer.json()["type"]) == (504, "deadline-passed")
-            if it.backend.entered:
+            if gateway.backend.entered:
                 break
-        await it.until(lambda: it.backend.left == 1)
-        await it.until(lambda: it.waiting == 0)
-        assert it.backend.entered == 1
+        await gateway.until(lambda: gateway.backend.left == 1)
+        await gateway.until(lambda: gateway.in_use == 0)
+        assert gateway.backend.entered == 1
 
 
-async def test_a_deadline_is_answered_while_a_thread_is_stuck_and_its_place_stays_taken(house, fixed_finder):
+async def test_a_stuck_thread_gets_504_at_the_deadline_and_its_place_stays_taken(open_gateway, fixed_finder):
     finder = fixed_finder(may_go_on=threading.Event())
-    async with house(finder, workers=1, queue=0) as it, it.client() as client:
+    async with open_gateway(finder, workers=1, queue=0) as gateway, gateway.client() as client:
         for timeout_s in DEADLINES:
             answer = await client.post(f"/v1/enhance?timeout_s={timeout_s}", content=new_photo())
             assert (answer.status_code, answer.json()["type"]) == (504, "deadline-passed")
             if finder.entered.is_set():
                 break
-            await it.until(lambda: it.waiting == 0)
-        assert it.waiting == 1
+            await gateway.until(lambda: gateway.in_use == 0)
+        assert gateway.in_use == 1
         assert (await client.post("/v1/enhance", content=new_photo())).status_code == 429
         finder.may_go_on.set()
-        await it.until(lambda: it.waiting == 0)
-        it.backend.go_on.set()
+        await gateway.until(lambda: gateway.in_use == 0)
+        gateway.backend.go_on.set()
         assert (await client.post("/v1/enhance", content=new_photo())).status_code == 200
-        assert it.backend.entered == 1, "abandoned work did not reach the backend"
+        assert gateway.backend.entered == 1, "abandoned work did not reach the backend"
 
 
-async def test_a_disconnect_cancels_the_call_to_the_backend(house):
-    async with house(workers=1, queue=1) as it:
-        _, writer = await it.post_raw(new_photo())
-        await it.until(lambda: it.backend.running == 1)
+async def test_a_disconnect_cancels_the_call_to_the_backend(open_gateway):
+    async with open_gateway(workers=1, queue=1) as gateway:
+        _, writer = await gateway.post_raw(new_photo())
+        await gateway.until(lambda: gateway.backend.running == 1)
         writer.close()
-        await it.until(lambda: it.backend.left == 1)
-        await it.until(lambda: it.waiting == 0)
+        await gateway.until(lambda: gateway.backend.left == 1)
+        await gateway.until(lambda: gateway.in_use == 0)
 
 
-async def test_a_disconnect_in_the_queue_never_starts_the_work(house):
-    async with house(workers=1, queue=2) as it, it.client() as client:
+async def test_a_disconnect_in_the_queue_never_starts_the_work(open_gateway):
+    async with open_gateway(workers=1, queue=2) as gateway, gateway.client() as client:
         first = asyncio.create_task(client.post("/v1/enhance", content=new_photo()))
-        await it.until(lambda: it.backend.running == 1)
-        _, writer = await it.post_raw(new_photo())
-        await it.until(lambda: it.waiting == 2)
+        await gateway.until(lambda: gateway.backend.running == 1)
+        _, writer = await gateway.post_raw(new_photo())
+        await gateway.until(lambda: gateway.in_use == 2)
         last = asyncio.create_task(client.post("/v1/enhance", content=new_photo()))
-        await it.until(lambda: it.waiting == 3)
+        await gateway.until(lambda: gateway.in_use == 3)
         writer.close()
-        await it.until(lambda: it.waiting == 2)
-        it.backend.go_on.set()
+        await gateway.until(lambda: gateway.in_use == 2)
+        gateway.backend.go_on.set()
         assert [(await answer).status_code for answer in (first, last)] == [200, 200]
-        assert it.backend.entered == 2
-        assert it.waiting == 0
+        assert gateway.backend.entered == 2
+        assert gateway.in_use == 0
 
 
-async def test_a_disconnect_during_the_upload_frees_its_slot(house):
-    async with house(workers=1, queue=0) as it:
+async def test_a_disconnect_during_the_upload_frees_its_slot(open_gateway):
+    async with open_gateway(workers=1, queue=0) as gateway:
         for path in ("/v1/enhance", "/v1/preprocess"):
-            _, writer = await it.post_raw(PHOTO[:50], len(PHOTO), path)
-            await it.until(lambda: it.waiting == 1)
+            _, writer = await gateway.post_raw(PHOTO[:50], len(PHOTO), path)
+            await gateway.until(lambda: gateway.in_use == 1)
             writer.close()
-            await it.until(lambda: it.waiting == 0)
-        assert not it.finder.entered.is_set()
+            await gateway.until(lambda: gateway.in_use == 0)
+        assert not gateway.finder.entered.is_set()
 
 
 @pytest.mark.parametrize(
@@ -204,9 +206,9 @@ async def test_a_disconnect_during_the_upload_frees_its_slot(house):
         ),
     ],
 )
-async def test_a_stalled_upload_is_answered_408(house, content_type, start):
-    async with house(workers=1, queue=0, upload_timeout_s=0.3) as it:
-        reader, writer = await it.connect()
+async def test_a_stalled_upload_gets_408(open_gateway, content_type, start):
+    async with open_gateway(workers=1, queue=0, upload_timeout_s=0.3) as gateway:
+        reader, writer = await gateway.connect()
         head = (
             f"POST /v1/enhance HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\n"
             "Content-Length: 9999\r\n\r\n"
@@ -216,21 +218,24 @@ async def test_a_stalled_upload_is_answered_408(house, content_type, start):
             answer = await reader.readuntil(b"}")
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b'"slow-upload"' in answer
-        await it.until(lambda: it.waiting == 0)
+        await gateway.until(lambda: gateway.in_use == 0)
         writer.close()
 
 
-async def test_a_json_upload_does_not_wait_for_pixel_threads(house, fixed_finder):
+async def test_a_json_upload_does_not_wait_for_pixel_threads(open_gateway, fixed_finder):
     """Its bytes have arrived, so it must not be answered 408."""
     finder = fixed_finder(may_go_on=threading.Event())
-    async with house(finder, workers=32, queue=8, upload_timeout_s=5) as it, it.client() as client:
-        threads = it.app.state.gateway.settings.server.threads
+    async with (
+        open_gateway(finder, workers=32, queue=8, upload_timeout_s=5) as gateway,
+        gateway.client() as client,
+    ):
+        threads = gateway.app.state.gateway.settings.server.threads
         posts = (client.post("/v1/enhance", content=new_photo()) for _ in range(threads))
         blocked = [asyncio.create_task(post) for post in posts]
-        await it.until(lambda: it.waiting == threads)
-        await it.until(finder.entered.is_set)
+        await gateway.until(lambda: gateway.in_use == threads)
+        await gateway.until(finder.entered.is_set)
         answer = await client.post("/v1/enhance", json={"image": "UE5H", "strength": 1000})
         assert (answer.status_code, answer.json()["type"]) == (422, "invalid-parameters")
         finder.may_go_on.set()
-        it.backend.go_on.set()
+        gateway.backend.go_on.set()
         assert {(await answer).status_code for answer in blocked} == {200}

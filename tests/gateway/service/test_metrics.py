@@ -37,9 +37,7 @@ def sample(values: dict[str, float], name: str, **labels: str) -> float:
     return values[f"{name}{json.dumps(dict(sorted(labels.items())))}"]
 
 
-async def test_a_picture_is_counted_with_its_stages_faces_bytes_and_cache(
-    serving, echo_backend, picture, tmp_path
-):
+async def test_counts_pictures_stages_faces_bytes_and_cache_reads(serving, echo_backend, picture, tmp_path):
     settings = Settings(cache=CacheSettings(cache="on", cache_dir=tmp_path))
     backend = echo_backend(parameters={"network_ms": 120.0, "batch_size": 2})
     async with serving(backend, settings=settings) as client:
@@ -76,7 +74,7 @@ async def test_unknown_paths_and_methods_do_not_become_labels(serving, echo_back
     assert len(routes) == 2
 
 
-async def test_the_gauges_show_a_full_queue(serving, echo_backend, fixed_finder, picture):
+async def test_gauges_show_a_full_queue(serving, echo_backend, fixed_finder, picture):
     answering = asyncio.Event()
 
     async def slow(request: httpx.Request) -> httpx.Response:
@@ -124,7 +122,7 @@ async def test_an_unavailable_backend_shows_in_attempts_retries_and_the_breaker(
     assert sample(values, "gateway_breaker_state", state="closed") == 0
 
 
-async def test_the_metrics_of_an_embedded_backend_are_included(serving, picture):
+async def test_includes_the_metrics_of_an_embedded_backend(serving, picture):
     async with serving(settings=Settings(cache=CacheSettings(cache="off"))) as client:
         answer = await client.post("/v1/enhance", content=picture, headers={"Content-Type": "image/png"})
         assert answer.status_code == 200
@@ -134,7 +132,7 @@ async def test_the_metrics_of_an_embedded_backend_are_included(serving, picture)
     assert sample(values, "gateway_info", version=create_app().version) == 1
 
 
-async def test_gateways_in_one_process_have_metrics_of_their_own(serving, echo_backend):
+async def test_gateways_in_one_process_count_separately(serving, echo_backend):
     async with serving(echo_backend()) as one, serving(echo_backend()) as other:
         await one.get("/healthz")
         assert sample(await samples(one), "gateway_requests_total", route="/healthz", status="200") == 1
@@ -142,7 +140,7 @@ async def test_gateways_in_one_process_have_metrics_of_their_own(serving, echo_b
 
 
 def test_a_restarted_app_reports_its_gauges_once(serving, echo_backend):
-    """Its counters go on; its gauges are those of the new start."""
+    """Counters continue; the gauges of the earlier start are gone."""
     app = create_app(
         Settings(cache=CacheSettings(cache="off")), transport=httpx.MockTransport(echo_backend())
     )
@@ -164,5 +162,5 @@ def test_label_values_beyond_the_limit_become_other():
     assert [name(each) for each in ("a", "b", "c", "a", "d")] == ["a", "b", "other", "a", "other"]
 
 
-def test_two_apps_in_one_process_have_registries_of_their_own():
+def test_metrics_have_separate_registries():
     assert Metrics().text().count(b"gateway_info{") == Metrics().text().count(b"gateway_info{") == 1

@@ -1,4 +1,4 @@
-"""Every request has an id, and no body is read past its limit."""
+"""Every request has an id, and no body is read beyond the limit."""
 
 import re
 
@@ -15,11 +15,11 @@ from gateway.service.middleware import BodyLimit, RequestId, request_id
 pytestmark = pytest.mark.anyio
 
 
-async def tell_id(request: Request) -> PlainTextResponse:
+async def return_id(request: Request) -> PlainTextResponse:
     return PlainTextResponse(request_id(request.scope))
 
 
-async def tell_length(request: Request) -> PlainTextResponse:
+async def return_length(request: Request) -> PlainTextResponse:
     try:
         return PlainTextResponse(str(len(await request.body())))
     except TooLarge:
@@ -32,8 +32,8 @@ async def ignore_body(_: Request) -> PlainTextResponse:
 
 APP = Starlette(
     routes=[
-        Route("/id", tell_id),
-        Route("/length", tell_length, methods=["POST"]),
+        Route("/id", return_id),
+        Route("/length", return_length, methods=["POST"]),
         Route("/ignore", ignore_body),
     ]
 )
@@ -43,15 +43,15 @@ def client_of(app) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app")
 
 
-@pytest.mark.parametrize("own", ["a", "7f3c-11", "trace.span_1", "A" * 128])
-async def test_a_sane_id_of_the_caller_is_kept(own):
+@pytest.mark.parametrize("sent", ["a", "7f3c-11", "trace.span_1", "A" * 128])
+async def test_keeps_a_valid_id_of_the_caller(sent):
     async with client_of(RequestId(APP)) as client:
-        answer = await client.get("/id", headers={"X-Request-ID": own})
-    assert answer.text == answer.headers["X-Request-ID"] == own
+        answer = await client.get("/id", headers={"X-Request-ID": sent})
+    assert answer.text == answer.headers["X-Request-ID"] == sent
 
 
 @pytest.mark.parametrize(
-    "own",
+    "sent",
     [
         b"",
         b"a b",
@@ -65,16 +65,16 @@ async def test_a_sane_id_of_the_caller_is_kept(own):
         b"\0",
     ],
 )
-async def test_any_other_id_is_replaced(own):
-    """Over a socket most of these are refused earlier; another server may let them through."""
+async def test_replaces_an_invalid_id(sent):
+    """uvicorn rejects most of these earlier; another server may let them through."""
     async with client_of(RequestId(APP)) as client:
-        answer = await client.get("/id", headers=[(b"X-Request-ID", own)])
+        answer = await client.get("/id", headers=[(b"X-Request-ID", sent)])
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-ID"])
     assert answer.text == answer.headers["X-Request-ID"]
     assert "Set-Cookie" not in answer.headers
 
 
-async def test_ids_are_not_repeated():
+async def test_generated_ids_are_unique():
     async with client_of(RequestId(APP)) as client:
         ids = {(await client.get("/id")).text for _ in range(20)}
     assert len(ids) == 20
@@ -88,27 +88,27 @@ async def chunked(size: int):
 @pytest.mark.parametrize(
     ("size", "expected"), [(0, "0"), (9, "9"), (10, "10"), (11, "too large"), (1000, "too large")]
 )
-@pytest.mark.parametrize("told", [True, False])
-async def test_a_body_may_have_all_the_bytes_that_are_allowed_and_not_one_more(size, expected, told):
+@pytest.mark.parametrize("with_length", [True, False])
+async def test_the_body_limit_is_inclusive(size, expected, with_length):
     async with client_of(BodyLimit(APP, 10)) as client:
-        answer = await client.post("/length", content=b"x" * size if told else chunked(size))
+        answer = await client.post("/length", content=b"x" * size if with_length else chunked(size))
     assert answer.text == expected
 
 
-@pytest.mark.parametrize("told", [b"9" * 19, b"9" * 5000, b"11"])
-async def test_a_length_that_is_told_is_enough_to_refuse(told):
+@pytest.mark.parametrize("length", [b"9" * 19, b"9" * 5000, b"11"])
+async def test_rejects_by_content_length_alone(length):
     async with client_of(BodyLimit(APP, 10)) as client:
-        answer = await client.post("/length", headers=[(b"Content-Length", told)], content=b"x")
+        answer = await client.post("/length", headers=[(b"Content-Length", length)], content=b"x")
     assert answer.status_code == 413
 
 
-async def test_a_body_that_nobody_reads_costs_nothing():
+async def test_does_not_reject_a_body_that_the_app_ignores():
     async with client_of(BodyLimit(APP, 10)) as client:
         assert (await client.request("GET", "/ignore", content=b"x" * 1000)).text == "ignored"
 
 
 @pytest.mark.parametrize("make", [RequestId, lambda app: BodyLimit(app, 10)])
-async def test_what_is_not_http_passes_unchanged(make):
+async def test_passes_other_protocols_through_unchanged(make):
     seen = []
 
     async def app(scope, receive, send):

@@ -1,4 +1,4 @@
-"""Every answer that is no success is a problem document, whatever went wrong and wherever."""
+"""Every error response is a problem document."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, object]:
-    """The problem in `answer`, which must have the one shape."""
+    """Check the shape of the problem in `answer`, and return it."""
     assert answer.status_code == status, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.headers["Cache-Control"] == "no-store"
@@ -60,7 +60,7 @@ def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, object]
         ("BREW", "/v1/enhance", 405, "method-not-allowed"),
     ],
 )
-async def test_the_frameworks_own_errors(serving, echo_backend, method, path, status, slug):
+async def test_errors_of_the_framework_are_problems(serving, echo_backend, method, path, status, slug):
     async with serving(echo_backend()) as client:
         answer = await client.request(method, path)
     problem(answer, status, slug)
@@ -96,13 +96,13 @@ PICTURE_ROUTES = ["/v1/enhance", "/v1/preprocess", "/preprocess"]
         (MULTIPART, b"--x--\r\n", 422, "missing-picture"),
     ],
 )
-async def test_bodies_that_cannot_be_read(serving, echo_backend, path, headers, body, status, slug):
+async def test_rejects_unreadable_bodies(serving, echo_backend, path, headers, body, status, slug):
     async with serving(echo_backend()) as client:
         problem(await client.post(path, headers=headers, content=body), status, slug)
 
 
 @pytest.mark.parametrize("path", PICTURE_ROUTES)
-async def test_a_wrong_parameter_is_named(serving, echo_backend, path):
+async def test_names_every_invalid_parameter(serving, echo_backend, path):
     async with serving(echo_backend()) as client:
         answer = await client.post(path, params={"framng": "face", "quality": "0"}, content=PHOTO)
     document = problem(answer, 422, "invalid-parameters")
@@ -114,7 +114,7 @@ PART = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r
 
 
 async def chunks(start: bytes) -> AsyncIterator[bytes]:
-    """A body whose length nobody tells, and that never ends."""
+    """An endless body without a Content-Length."""
     yield start
     while True:
         yield bytes(1000)
@@ -122,37 +122,40 @@ async def chunks(start: bytes) -> AsyncIterator[bytes]:
 
 @pytest.mark.parametrize("path", PICTURE_ROUTES)
 @pytest.mark.parametrize("headers", [PNG, JSON, MULTIPART])
-@pytest.mark.parametrize("told", [True, False])
-async def test_bodies_over_the_limit(serving, echo_backend, path, headers, told):
+@pytest.mark.parametrize("with_length", [True, False])
+async def test_rejects_bodies_over_the_limit(serving, echo_backend, path, headers, with_length):
     settings = Settings(limits=LimitSettings(max_body_bytes=10_000))
     async with serving(echo_backend(), settings=settings) as client:
-        body = bytes(11_000) if told else chunks(PART if headers is MULTIPART else b"")
+        body = bytes(11_000) if with_length else chunks(PART if headers is MULTIPART else b"")
         answer = await client.post(path, headers=headers, content=body)
     assert "10,000" in problem(answer, 413, "too-large")["detail"]
 
 
-async def test_a_length_of_thousands_of_digits(serving, echo_backend):
+async def test_rejects_a_content_length_of_thousands_of_digits(serving, echo_backend):
     async with serving(echo_backend()) as client:
         answer = await client.post("/v1/enhance", content=PHOTO, headers={"Content-Length": "9" * 5000})
     problem(answer, 413, "too-large")
 
 
-async def test_faces_that_the_caller_refuses(serving, echo_backend, fixed_finder):
+async def test_rejects_a_photo_without_a_face_on_request(serving, echo_backend, fixed_finder):
     async with serving(echo_backend(), fixed_finder(faces=0)) as client:
         answer = await client.post("/v1/enhance?no_face=reject", content=PHOTO)
         problem(answer, 422, "no-face")
+
+
+async def test_rejects_a_turned_head_on_request(serving, echo_backend, fixed_finder):
     async with serving(echo_backend(), fixed_finder(pose=Pose(-40, 0, 0))) as client:
         answer = await client.post("/v1/preprocess?yaw=reject", content=PHOTO)
         assert "40°" in problem(answer, 422, "head-turned")["detail"]
 
 
-async def test_a_model_that_the_backend_lacks(serving, echo_backend):
+async def test_the_error_for_an_unknown_model_lists_the_models(serving, echo_backend):
     async with serving(echo_backend(models=("gpen-bfr-256", "gpen-bfr-1024"))) as client:
         answer = await client.post("/v1/enhance?model=gpen-bfr-512", content=PHOTO)
     assert "it has: gpen-bfr-256, gpen-bfr-1024" in problem(answer, 422, "unknown-model")["detail"]
 
 
-async def test_a_backend_without_any_model_that_is_known(serving, echo_backend):
+async def test_a_backend_without_a_known_model_is_not_ready(serving, echo_backend):
     async with serving(echo_backend(models=("resnet",))) as client:
         answer = await client.post("/v1/enhance", content=PHOTO)
         problem(answer, 503, "not-ready")
@@ -161,47 +164,45 @@ async def test_a_backend_without_any_model_that_is_known(serving, echo_backend):
         assert (await client.get("/v1/models")).json() == {"default": None, "models": []}
 
 
-def answering(status: int, headers: dict[str, str] | None = None, body: bytes = b'{"error": "as it is"}'):
+def answer_with(status: int, headers: dict[str, str] | None = None, body: bytes = b'{"error": "as it is"}'):
     async def answer(_: httpx.Request) -> httpx.Response:
         return httpx.Response(status, headers=headers, content=body)
 
     return answer
 
 
-async def wrong_size(_: httpx.Request) -> httpx.Response:
+async def answer_in_wrong_size(_: httpx.Request) -> httpx.Response:
     pixels = Tensor("image", np.zeros((1, 8, 8, 3), np.uint8))
     headers, body = encode_response(InferResponse("gpen-bfr-512", [pixels]), binary=True)
     return httpx.Response(200, headers=headers, content=body)
 
 
-async def refuses(request: httpx.Request) -> httpx.Response:
+async def refuse_connection(request: httpx.Request) -> httpx.Response:
     raise httpx.ConnectError("nothing listens there", request=request)
 
 
-async def breaks_off(request: httpx.Request) -> httpx.Response:
+async def break_off(request: httpx.Request) -> httpx.Response:
     raise httpx.ReadError("", request=request)
 
 
 FAULTS = [
-    (answering(500), 502, "backend-broken", None),
-    (answering(400), 502, "backend-broken", None),
-    (answering(200, body=b"<html>welcome</html>"), 502, "backend-broken", None),
-    (answering(200, body=b"{}"), 502, "backend-broken", None),
-    (answering(200, {"Inference-Header-Content-Length": "many"}), 502, "backend-broken", None),
-    (answering(302, {"Location": "http://elsewhere/"}), 502, "backend-broken", None),
-    (wrong_size, 502, "backend-broken", None),
-    (answering(429, {"Retry-After": "7"}), 429, "backend-busy", "7"),
-    (answering(429), 429, "backend-busy", "1"),
-    (answering(503, {"Retry-After": "30"}), 503, "backend-away", "30"),
-    (refuses, 503, "backend-away", "1"),
-    (breaks_off, 503, "backend-away", "1"),
+    (answer_with(500), 502, "backend-broken", None),
+    (answer_with(400), 502, "backend-broken", None),
+    (answer_with(200, body=b"<html>welcome</html>"), 502, "backend-broken", None),
+    (answer_with(200, body=b"{}"), 502, "backend-broken", None),
+    (answer_with(200, {"Inference-Header-Content-Length": "many"}), 502, "backend-broken", None),
+    (answer_with(302, {"Location": "http://elsewhere/"}), 502, "backend-broken", None),
+    (answer_in_wrong_size, 502, "backend-broken", None),
+    (answer_with(429, {"Retry-After": "7"}), 429, "backend-busy", "7"),
+    (answer_with(429), 429, "backend-busy", "1"),
+    (answer_with(503, {"Retry-After": "30"}), 503, "backend-away", "30"),
+    (refuse_connection, 503, "backend-away", "1"),
+    (break_off, 503, "backend-away", "1"),
 ]
 
 
 @pytest.mark.parametrize(("fault", "status", "slug", "retry_after"), FAULTS)
-async def test_a_backend_that_fails_while_it_restores(
-    serving, echo_backend, fault, status, slug, retry_after
-):
+async def test_a_failed_restoration_is_a_problem(serving, echo_backend, fault, status, slug, retry_after):
     async with serving(echo_backend(answer=fault)) as client:
         answer = await client.post("/v1/enhance", content=PHOTO)
     problem(answer, status, slug)
@@ -209,8 +210,10 @@ async def test_a_backend_that_fails_while_it_restores(
 
 
 @pytest.mark.parametrize("path", ["/v1/enhance", "/v1/models", "/readyz"])
-@pytest.mark.parametrize("fault", [refuses, breaks_off, answering(500), answering(200, body=b"not JSON")])
-async def test_a_backend_that_fails_when_it_is_asked_for_its_models(serving, echo_backend, path, fault):
+@pytest.mark.parametrize(
+    "fault", [refuse_connection, break_off, answer_with(500), answer_with(200, body=b"not JSON")]
+)
+async def test_a_failed_listing_of_models_is_a_problem(serving, echo_backend, path, fault):
     async with serving(echo_backend(probe=fault)) as client:
         answer = await client.request("POST" if path == "/v1/enhance" else "GET", path, content=PHOTO)
     slugs = {502: "backend-broken", 503: "not-ready" if path == "/readyz" else "backend-away"}
@@ -218,21 +221,21 @@ async def test_a_backend_that_fails_when_it_is_asked_for_its_models(serving, ech
     assert ("Retry-After" in answer.headers) == (answer.status_code == 503)
 
 
-async def hangs(_: httpx.Request) -> httpx.Response:
+async def hang(_: httpx.Request) -> httpx.Response:
     await asyncio.Event().wait()
     raise AssertionError
 
 
-@pytest.mark.parametrize("fault", [{"answer": hangs}, {"probe": hangs}], ids=["restoring", "describing"])
-async def test_a_backend_that_hangs_does_not_outlast_the_deadline(serving, echo_backend, fault):
+@pytest.mark.parametrize("fault", [{"answer": hang}, {"probe": hang}], ids=["restoration", "model list"])
+async def test_a_hanging_backend_gets_504_at_the_deadline(serving, echo_backend, fault):
     settings = Settings(upstream=UpstreamSettings(timeout_s=0.3))
-    # The client's own limit for descriptions is 5 s.
+    # The client's timeout for model descriptions is 5 s.
     async with serving(echo_backend(**fault), settings=settings) as client, asyncio.timeout(4):
         problem(await client.post("/v1/enhance", content=PHOTO), 504, "deadline-passed")
 
 
-async def test_a_backend_nobody_listens_at(serving):
-    """A real socket that refuses."""
+async def test_an_unreachable_backend_gets_503_and_preprocess_still_works(serving):
+    """A real socket refuses the connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     settings = Settings(upstream=UpstreamSettings(backend_url=f"http://127.0.0.1:{port}"))
@@ -247,7 +250,7 @@ async def test_a_backend_nobody_listens_at(serving):
         assert (await client.post("/v1/preprocess", content=PHOTO)).status_code == 200
 
 
-async def test_a_defect_of_ours_tells_its_id_and_nothing_else(serving, echo_backend, fixed_finder):
+async def test_an_unexpected_error_reveals_only_its_request_id(serving, echo_backend, fixed_finder):
     finder = fixed_finder(defect=RuntimeError("secret of /etc/gateway"))
     async with serving(echo_backend(), finder) as client:
         answer = await client.post("/v1/enhance", content=PHOTO, headers={"X-Request-ID": "mine"})
@@ -257,9 +260,9 @@ async def test_a_defect_of_ours_tells_its_id_and_nothing_else(serving, echo_back
         assert word not in answer.text
 
 
-@pytest.mark.parametrize("words", ["torch\r\nX-Evil: yes", "мотор", "torch\0", "x" * 100_000])
-async def test_a_backends_own_words_cannot_break_the_answer(serving, echo_backend, words):
-    backend = echo_backend(engine=words, parameters={f"{words[:50]}_ms": 3.0})
+@pytest.mark.parametrize("text", ["torch\r\nX-Evil: yes", "мотор", "torch\0", "x" * 100_000])
+async def test_text_from_the_backend_cannot_break_headers(serving, echo_backend, text):
+    backend = echo_backend(engine=text, parameters={f"{text[:50]}_ms": 3.0})
     async with serving(backend) as client:
         answer = await client.post("/v1/enhance", content=PHOTO)
     assert answer.status_code == 200, answer.text
@@ -271,23 +274,23 @@ async def test_a_backends_own_words_cannot_break_the_answer(serving, echo_backen
         assert len(value) < 2000
 
 
-async def test_failures_of_the_backend_are_logged_and_mistakes_of_callers_are_not(
-    serving, echo_backend, caplog
-):
+async def test_logs_failures_of_the_backend_but_no_client_errors(serving, echo_backend, caplog):
     caplog.set_level(logging.WARNING, "gateway")
-    async with serving(echo_backend(answer=answering(500))) as client:
+    async with serving(echo_backend(answer=answer_with(500))) as client:
         await client.post("/v1/enhance", content=b"no picture")
         assert caplog.messages == []
         await client.post("/v1/enhance", content=PHOTO)
     assert [message.partition(":")[0] for message in caplog.messages] == ["backend-broken"]
 
 
-def below(kind: type) -> set[type]:
-    return {kind}.union(*map(below, kind.__subclasses__()))
+def class_tree(kind: type) -> set[type]:
+    return {kind}.union(*map(class_tree, kind.__subclasses__()))
 
 
-@pytest.mark.parametrize("kind", sorted(below(client_errors.BackendError), key=lambda kind: kind.__name__))
-def test_every_error_of_the_client_has_an_answer(kind):
+@pytest.mark.parametrize(
+    "kind", sorted(class_tree(client_errors.BackendError), key=lambda kind: kind.__name__)
+)
+def test_every_client_error_becomes_a_gateway_error(kind):
     error = kind("broken", 418) if issubclass(kind, client_errors.BackendRejected) else kind("broken")
     with pytest.raises(errors.GatewayError, match="broken") as raised, map_client_errors():
         raise error
@@ -295,8 +298,8 @@ def test_every_error_of_the_client_has_an_answer(kind):
     assert (raised.value.retry_after is not None) == (raised.value.status in (429, 503))
 
 
-def test_types_are_unique_and_titles_are_sentences():
-    kinds = [kind for kind in below(errors.GatewayError) if kind is not errors.TryLater]
+def test_types_are_unique_slugs_and_titles_start_with_a_capital():
+    kinds = [kind for kind in class_tree(errors.GatewayError) if kind is not errors.TryLater]
     assert len({kind.type for kind in kinds}) == len(kinds)
     assert all(kind.title[0].isupper() for kind in kinds)
     assert all(json.dumps(kind.type).strip('"').replace("-", "").isalpha() for kind in kinds)

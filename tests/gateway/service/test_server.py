@@ -55,8 +55,8 @@ class Running:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
-    async def ended(self, within_s: float = 60) -> int:
-        """Wait until it ends; returns its exit status."""
+    async def wait_for_exit(self, within_s: float = 60) -> int:
+        """Wait until the process ends; returns its exit status."""
         return await asyncio.wait_for(self.process.wait(), within_s)
 
     async def until_logged(self, words: str) -> None:
@@ -65,7 +65,7 @@ class Running:
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - there is no event
+        while not condition():  # noqa: ASYNC110 - no event reports it
             await asyncio.sleep(0.01)
 
 
@@ -105,10 +105,10 @@ async def gateway_process(folder, backend_url: str, *command: str, **settings: s
         await reading
 
 
-async def test_sigterm_turns_readiness_off_and_finishes_open_requests(listening, held_backend, tmp_path):
+async def test_sigterm_turns_readiness_off_and_finishes_open_requests(serve_app, held_backend, tmp_path):
     backend = held_backend()
     async with (
-        listening(backend.app) as backend_url,
+        serve_app(backend.app) as backend_url,
         gateway_process(tmp_path, backend_url, drain_s="1.5", grace_s="20") as gateway,
         gateway.client() as client,
     ):
@@ -116,7 +116,7 @@ async def test_sigterm_turns_readiness_off_and_finishes_open_requests(listening,
         in_flight = asyncio.create_task(client.post("/v1/enhance", content=PHOTO))
         await until(lambda: backend.entered == 1)
         gateway.signal(signal.SIGTERM)
-        while (ready := await client.get("/readyz")).status_code == 200:  # noqa: ASYNC110 - there is no event
+        while (ready := await client.get("/readyz")).status_code == 200:  # noqa: ASYNC110 - no event reports it
             await asyncio.sleep(0.01)
         assert (ready.status_code, ready.json()["type"]) == (503, "not-ready")
         assert "Retry-After" in ready.headers
@@ -128,16 +128,16 @@ async def test_sigterm_turns_readiness_off_and_finishes_open_requests(listening,
         assert not in_flight.done()
         backend.go_on.set()
         assert (await in_flight).status_code == 200
-        assert await gateway.ended() in (0, -signal.SIGTERM)
+        assert await gateway.wait_for_exit() in (0, -signal.SIGTERM)
         assert "Traceback" not in "".join(gateway.log)
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]])
-async def test_sigint_or_a_second_sigterm_skips_the_drain_wait(listening, held_backend, tmp_path, signals):
+async def test_sigint_or_a_second_sigterm_skips_the_drain_wait(serve_app, held_backend, tmp_path, signals):
     """The drain wait is ten minutes; open requests still finish."""
     backend = held_backend()
     async with (
-        listening(backend.app) as backend_url,
+        serve_app(backend.app) as backend_url,
         gateway_process(tmp_path, backend_url, drain_s="600", grace_s="20") as gateway,
         gateway.client() as client,
     ):
@@ -149,14 +149,14 @@ async def test_sigint_or_a_second_sigterm_skips_the_drain_wait(listening, held_b
         await gateway.until_logged("Shutting down")
         backend.go_on.set()
         assert (await in_flight).status_code == 200
-        await gateway.ended()
+        await gateway.wait_for_exit()
         assert "Traceback" not in "".join(gateway.log)
 
 
-async def test_cancels_requests_that_outlast_the_grace_period(listening, held_backend, tmp_path):
+async def test_cancels_requests_that_outlast_the_grace_period(serve_app, held_backend, tmp_path):
     backend = held_backend()
     async with (
-        listening(backend.app) as backend_url,
+        serve_app(backend.app) as backend_url,
         gateway_process(tmp_path, backend_url, drain_s="0", grace_s="1") as gateway,
         gateway.client() as client,
     ):
@@ -166,14 +166,14 @@ async def test_cancels_requests_that_outlast_the_grace_period(listening, held_ba
         answer = await in_flight
         assert (answer.status_code, answer.json()["type"]) == (503, "not-ready")
         assert "Retry-After" in answer.headers
-        await gateway.ended()
+        await gateway.wait_for_exit()
         await until(lambda: backend.left == 1)
         assert "Traceback" not in "".join(gateway.log)
 
 
-async def test_stuck_thread_does_not_keep_the_process_alive(listening, held_backend, tmp_path):
+async def test_stuck_thread_does_not_keep_the_process_alive(serve_app, held_backend, tmp_path):
     async with (
-        listening(held_backend().app) as backend_url,
+        serve_app(held_backend().app) as backend_url,
         gateway_process(tmp_path, backend_url, "-c", STUCK, drain_s="0", grace_s="1") as gateway,
         gateway.client() as client,
     ):
@@ -181,15 +181,15 @@ async def test_stuck_thread_does_not_keep_the_process_alive(listening, held_back
         await gateway.until_logged("stuck")
         gateway.signal(signal.SIGTERM)
         assert (await in_flight).status_code == 503
-        assert await gateway.ended() == 1
+        assert await gateway.wait_for_exit() == 1
         assert "threads are still running" in "".join(gateway.log)
 
 
-async def test_finishes_an_upload_in_progress(listening, held_backend, tmp_path):
+async def test_finishes_an_upload_in_progress(serve_app, held_backend, tmp_path):
     backend = held_backend()
     backend.go_on.set()
     async with (
-        listening(backend.app) as backend_url,
+        serve_app(backend.app) as backend_url,
         gateway_process(tmp_path, backend_url, drain_s="0", grace_s="20") as gateway,
     ):
         host, port = re.fullmatch(r"http://(.*):(\d+)", gateway.url).groups()
@@ -204,7 +204,7 @@ async def test_finishes_an_upload_in_progress(listening, held_backend, tmp_path)
         async with asyncio.timeout(20):
             assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
         writer.close()
-        await gateway.ended()
+        await gateway.wait_for_exit()
 
 
 @dataclass
@@ -232,11 +232,11 @@ def call_forever(url: str, outcomes: Outcomes, stop: threading.Event) -> None:
                 return
 
 
-async def test_loses_no_request_during_shutdown(listening, held_backend, tmp_path):
+async def test_loses_no_request_during_shutdown(serve_app, held_backend, tmp_path):
     """Every accepted request gets its complete response."""
     outcomes, stop = Outcomes(), threading.Event()
     async with (
-        listening(held_backend().app) as backend_url,
+        serve_app(held_backend().app) as backend_url,
         gateway_process(tmp_path, backend_url, drain_s="1.5", grace_s="20") as gateway,
     ):
         callers = [
@@ -245,7 +245,7 @@ async def test_loses_no_request_during_shutdown(listening, held_backend, tmp_pat
         ]
         await until(lambda: len(outcomes.answered) > 20)
         gateway.signal(signal.SIGTERM)
-        await gateway.ended()
+        await gateway.wait_for_exit()
         stop.set()
         await asyncio.gather(*callers)
     assert set(outcomes.answered) == {200}
@@ -265,10 +265,10 @@ async def test_taken_port_ends_the_process_with_a_message(tmp_path):
     assert b"address already in use" in log
 
 
-async def test_rejects_endless_headers(tmp_path, held_backend, listening):
+async def test_rejects_endless_headers(tmp_path, held_backend, serve_app):
     """Unlimited headers would fill the memory. This must hold with every installed HTTP parser."""
     async with (
-        listening(held_backend().app) as backend_url,
+        serve_app(held_backend().app) as backend_url,
         gateway_process(tmp_path, backend_url) as gateway,
     ):
         host, port = re.fullmatch(r"http://(.*):(\d+)", gateway.url).groups()
