@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.faces.finder import FinderName
-from gateway.imaging.photo import PixelLimits
+from gateway.imaging.decoder import PixelLimits
 from gateway.service.logs import LogFormat
 from gateway.service.rates import RateText
 from gpen_client.resilience import Resilience

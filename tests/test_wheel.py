@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from gateway import __version__
+from gateway.imaging.decoder import PixelLimits, decode
 from gateway.imaging.encoder import encode
-from gateway.imaging.photo import PixelLimits, decode
 
 pytestmark = pytest.mark.slow
 

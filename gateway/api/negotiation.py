@@ -1,4 +1,4 @@
-"""Content negotiation: the Accept header (RFC 9110, section 12.5.1) and If-None-Match."""
+"""Content negotiation: the Accept header (RFC 9110, section 12.5.1)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,20 +41,6 @@ def choose_media_type(header: str | None, offered: Sequence[str]) -> str:
         if media_range in ("*/*", "application/*"):
             break
     return offered[0]
-
-
-def lists_etag(if_none_match: str | None, etag: str) -> bool:
-    """Return whether the If-None-Match header lists `etag`, compared weakly (RFC 9110, section 13.1.2)."""
-    return etag.removeprefix("W/") in _tags(if_none_match)
-
-
-def lists_any(if_none_match: str | None) -> bool:
-    """Return whether the If-None-Match header is `*`: any result that exists (RFC 9110, section 13.1.2)."""
-    return "*" in _tags(if_none_match)
-
-
-def _tags(if_none_match: str | None) -> list[str]:
-    return [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
 
 
 def _by_preference(header: str) -> list[str]:

@@ -16,14 +16,6 @@ from gateway.timings import server_timing
 from gpen_common.threads import Threads
 
 _MAX_HEADER_TEXT = 100
-# Hex digits of the key: 128 bits.
-_ETAG_DIGITS = 32
-
-
-def enhance_etag(key: str, wanted: Accepted) -> str:
-    """Return the ETag of the result with this `key`. That of JSON is weak, because timings differ."""
-    digits = key[:_ETAG_DIGITS]
-    return f'W/"{digits}-json"' if wanted.json else f'"{digits}"'
 
 
 def respond_not_modified(asked: PictureRequest[EnhanceParams], etag: str) -> Response:

@@ -11,8 +11,8 @@ from gateway.evaluate.degrade import Degradation, degrade, draw
 from gateway.evaluate.fidelity import Fidelity, Perceptual, compare, crop, crop_matrix
 from gateway.evaluate.measure import Place, Tone, measure_place, measure_tone
 from gateway.evaluate.picture_client import LIMITS, PictureClient, ProcessedPicture, UnusablePicture
+from gateway.imaging.decoder import decode
 from gateway.imaging.encoder import encode
-from gateway.imaging.photo import decode
 from gateway.schemas.reports import QualityReport
 from gpen_common.geometry import resize_matrix, transform
 from gpen_common.types import Pixels, Points

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gateway.gateway_client import PatientClient, problem_text
-from gateway.imaging.photo import PixelLimits, decode
+from gateway.imaging.decoder import PixelLimits, decode
 from gateway.schemas.reports import EnhanceReport, PreprocessReport
 from gpen_common.types import Matrix, Pixels, Points
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gateway.faces import Face
 from gateway.linkage.rules import AppliedRule
-from gateway.standardise.window import FaceWindow
+from gateway.standardise.face_window import FaceWindow
 from gpen_common.types import Pixels, Restored
 
 

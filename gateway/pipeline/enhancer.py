@@ -6,7 +6,7 @@ from functools import partial
 
 from gateway.cache import Cache, CacheEntry, cache_key
 from gateway.faces import FaceFinder
-from gateway.imaging.photo import PixelLimits
+from gateway.imaging.decoder import PixelLimits
 from gateway.params import EnhanceParams
 from gateway.pipeline.in_flight import InFlight
 from gateway.pipeline.photo_enhancer import PhotoEnhancer

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.standardise.window import FaceWindow
+from gateway.standardise.face_window import FaceWindow
 from gpen_common.geometry import enlarge, resize_matrix
 from gpen_common.types import Pixels
 

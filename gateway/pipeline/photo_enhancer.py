@@ -4,8 +4,8 @@ import asyncio
 
 from gateway.errors import HeadTurned, InvalidParameters, NoFace
 from gateway.faces import Face, FaceFinder
+from gateway.imaging.decoder import Photo, PixelLimits, decode
 from gateway.imaging.encoder import LONGEST_WEBP, OutputFormat, encode_photo
-from gateway.imaging.photo import Photo, PixelLimits, decode
 from gateway.linkage.rules import YAW_END, link
 from gateway.params import EnhanceParams
 from gateway.pipeline.enhanced_photo import EnhancedPhoto, LeftAlone
@@ -15,8 +15,8 @@ from gateway.pipeline.report import report_photo
 from gateway.pipeline.result import Result
 from gateway.pipeline.standardiser import own_format
 from gateway.schemas.reports import EnhanceReport
+from gateway.standardise.face_window import FaceWindow, cut_window
 from gateway.standardise.portrait import YAW_LIMIT
-from gateway.standardise.window import FaceWindow, cut_window
 from gateway.upstream.backend import Backend
 from gpen_common.run_all import run_all
 from gpen_common.threads import Threads

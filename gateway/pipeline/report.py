@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from gateway.faces import Face
-from gateway.imaging.photo import Photo
+from gateway.imaging.decoder import Photo
 from gateway.linkage.rules import AppliedRule
 from gateway.pipeline.enhanced_photo import EnhancedPhoto
 from gateway.schemas.reports import (

@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 from gateway.cache import Cache, CacheEntry, cache_key
 from gateway.faces import FaceFinder
+from gateway.imaging.decoder import Photo, PixelLimits, decode
 from gateway.imaging.encoder import OutputFormat
-from gateway.imaging.photo import Photo, PixelLimits, decode
 from gateway.pipeline.picture_request import Params, PictureRequest
 from gateway.pipeline.result import CacheState
 from gateway.standardise import Portrait, standardise
-from gateway.standardise.geometry import SHORT_EDGE
+from gateway.standardise.framing import SHORT_EDGE
 from gateway.standardise.portrait_bytes import from_stored, to_bytes, to_head
 from gpen_common.threads import Threads
 

@@ -6,10 +6,18 @@ import numpy as np
 
 from gateway.errors import HeadTurned, NoFace
 from gateway.faces import Face, FaceFinder
-from gateway.imaging.photo import Photo
+from gateway.imaging.decoder import Photo
 from gateway.params import Framing, PreprocessParams
-from gateway.standardise import geometry
-from gateway.standardise.light import Light, LightPlan, correct_light, find_face_region
+from gateway.standardise.framing import (
+    PORTRAIT_SIDE,
+    cut,
+    cut_face,
+    fit_face_matrix,
+    measure_outside_share,
+    place_article_window,
+)
+from gateway.standardise.light import Light, LightPlan, find_face_region
+from gateway.standardise.light_correction import correct_light
 from gateway.standardise.quality import Quality, measure_quality
 from gateway.timings import Timings
 from gpen_common.geometry import DegenerateLandmarks, compose, invert, resize_matrix, transform
@@ -18,8 +26,7 @@ from gpen_common.types import Matrix, Pixels, Points
 YAW_LIMIT = 25.0
 """Degrees of yaw past which a head counts as turned. Source: the article."""
 
-_SIDE = geometry.PORTRAIT_SIDE
-_MIDDLE = _SIDE / 2
+_MIDDLE = PORTRAIT_SIDE / 2
 # Larger shares of filled-in surroundings are reported.
 _VISIBLE_FILL = 0.02
 # Smaller interocular distances, px, give the network too little detail.
@@ -68,7 +75,7 @@ def standardise(photo: Photo, params: PreprocessParams, finder: FaceFinder, timi
     with timings.stage("light"):
         landmarks5 = None if face is None else transform(framed.matrix, face.landmarks5)
         quality = measure_quality(photo.pixels, None if face is None else face.landmarks5)
-        region = find_face_region((_SIDE, _SIDE), landmarks5)
+        region = find_face_region((PORTRAIT_SIDE, PORTRAIT_SIDE), landmarks5)
         corrected, before, after, plan = correct_light(
             framed.pixels, region, quality.noise_sigma, params.exposure, params.clahe
         )
@@ -151,25 +158,25 @@ def _frame(photo: Photo, face: Face | None, framing: Framing) -> _FramedPhoto:
             return _frame_face(photo, face)
         except DegenerateLandmarks:
             pass
-    window = geometry.place_article_window(photo.width, photo.height, face.eye_centre if face else None)
+    window = place_article_window(photo.width, photo.height, face.eye_centre if face else None)
     off_centre = None
     if face is not None:
         eyes = transform(window.matrix, np.array(face.eye_centre, np.float32))
         off_centre = round(float(np.hypot(*(eyes - _MIDDLE))), 1)
     short_edge = round(min(photo.width * window.scale[0], photo.height * window.scale[1]))
-    return _FramedPhoto(geometry.cut(photo.pixels, window), window.matrix, off_centre, short_edge)
+    return _FramedPhoto(cut(photo.pixels, window), window.matrix, off_centre, short_edge)
 
 
 def _frame_face(photo: Photo, face: Face) -> _FramedPhoto:
-    matrix = geometry.fit_face_matrix(face.landmarks5)
-    outside = geometry.measure_outside_share(matrix, photo.width, photo.height)
+    matrix = fit_face_matrix(face.landmarks5)
+    outside = measure_outside_share(matrix, photo.width, photo.height)
     short_edge = round(min(photo.width, photo.height) * float(np.hypot(*matrix[:, 0])), 1)
     warning = f"framing: {outside:.0%} of the portrait lies outside the photo and was filled by reflection"
     warnings = (warning,) if outside > _VISIBLE_FILL else ()
-    return _FramedPhoto(geometry.cut_face(photo.pixels, matrix), matrix, 0.0, short_edge, warnings)
+    return _FramedPhoto(cut_face(photo.pixels, matrix), matrix, 0.0, short_edge, warnings)
 
 
 def _is_inside(matrix: Matrix, face: Face) -> bool:
     """Whether all five landmarks of `face` lie in the portrait."""
     points = transform(matrix, face.landmarks5)
-    return bool(((points >= 0) & (points <= _SIDE - 1)).all())
+    return bool(((points >= 0) & (points <= PORTRAIT_SIDE - 1)).all())

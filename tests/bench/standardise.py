@@ -22,11 +22,11 @@ from results import hardware, keep
 
 from gateway.faces import FaceFinder
 from gateway.faces.yunet import YunetFinder
+from gateway.imaging.decoder import PixelLimits, decode
 from gateway.imaging.encoder import encode
-from gateway.imaging.photo import PixelLimits, decode
 from gateway.params import PreprocessParams
 from gateway.standardise import standardise
-from gateway.standardise.geometry import PORTRAIT_SIDE, SHORT_EDGE
+from gateway.standardise.framing import PORTRAIT_SIDE, SHORT_EDGE
 from gateway.timings import Timings
 
 PHOTOS = ("phone01.jpg", "phone02.jpg", "phone03.jpg", "wild05.jpg", "wild08.jpg", "wild09.jpg", "wild13.jpg")

@@ -5,7 +5,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.imaging.photo import Photo, PixelLimits, decode
+from gateway.imaging.decoder import Photo, PixelLimits, decode
 
 
 @dataclass(frozen=True, slots=True)

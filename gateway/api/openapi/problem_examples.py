@@ -11,7 +11,7 @@ from gateway.api.upload import Upload, parse_json
 from gateway.errors import GatewayError
 from gateway.faces import Face, Pose
 from gateway.image_url.fetcher import check_url, unexpected_status
-from gateway.imaging.photo import PixelLimits, decode
+from gateway.imaging.decoder import PixelLimits, decode
 from gateway.params import EnhanceParams, PreprocessParams
 from gateway.pipeline.picture_request import deadline_passed
 from gateway.service.access import rate_exceeded, too_many_at_once

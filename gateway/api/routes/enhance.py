@@ -7,10 +7,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gateway.api.disconnect import cancel_on_disconnect
-from gateway.api.negotiation import lists_any, lists_etag, parse_accept
+from gateway.api.etag import enhance_etag, lists_any, lists_etag
+from gateway.api.negotiation import parse_accept
 from gateway.api.openapi.operations import BACKEND_ERRORS, UPLOAD_ERRORS, picture_body, picture_responses
 from gateway.api.request_reader import read_request
-from gateway.api.responses import enhance_etag, respond_enhanced, respond_not_modified
+from gateway.api.responses import respond_enhanced, respond_not_modified
 from gateway.params import EnhanceParams
 from gateway.runtime import Gateway
 from gateway.schemas.answers import EnhanceAnswer

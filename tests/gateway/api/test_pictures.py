@@ -16,8 +16,8 @@ from PIL import Image
 from gateway import __version__
 from gateway.faces import Pose
 from gateway.faces.haar import HaarFinder
+from gateway.imaging.decoder import PixelLimits, decode
 from gateway.imaging.encoder import encode
-from gateway.imaging.photo import PixelLimits, decode
 from gateway.params import EnhanceParams, PreprocessParams
 from gateway.schemas.answers import EnhanceAnswer, PreprocessAnswer
 from gateway.schemas.reports import ClaheReport

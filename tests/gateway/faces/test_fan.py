@@ -13,7 +13,7 @@ import pytest
 from gateway.faces import FinderUnavailable, finder, pose
 from gateway.faces.fan import FanFinder, select_landmarks5
 from gateway.faces.yunet import YunetFinder
-from gateway.imaging.photo import Photo
+from gateway.imaging.decoder import Photo
 from gateway.params import PreprocessParams
 from gateway.standardise import standardise
 from gateway.timings import Timings

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from gateway.imaging.photo import Photo, PixelLimits, decode
+from gateway.imaging.decoder import Photo, PixelLimits, decode
 
 LIMITS = PixelLimits(max_pixels=1_000_000, max_side=10_000)
 

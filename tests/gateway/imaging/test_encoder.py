@@ -11,9 +11,9 @@ from hypothesis.extra.numpy import arrays
 from PIL import ExifTags, Image, ImageCms
 
 from gateway.imaging.colour import is_srgb
+from gateway.imaging.decoder import PixelLimits, decode
 from gateway.imaging.encoder import encode, encode_photo
 from gateway.imaging.original import Original
-from gateway.imaging.photo import PixelLimits, decode
 from gpen_common.geometry import enlarge
 
 LIMITS = PixelLimits(max_pixels=10_000_000, max_side=20_000)

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.faces import Face, Pose
-from gateway.imaging.photo import Photo
+from gateway.imaging.decoder import Photo
 from gateway.linkage.auto_strength import choose_strength
 from gateway.linkage.rules import link
 from gateway.params import EnhanceParams, PreprocessParams
 from gateway.standardise import standardise
+from gateway.standardise.face_window import cut_window
 from gateway.standardise.light import LightPlan
 from gateway.standardise.quality import Quality
-from gateway.standardise.window import cut_window
 from gateway.timings import Timings
 from gpen_common.types import ModelInfo, RestoreParams
 from tests.support.faces import GivenFinder

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from gateway.cache import Cache, CacheEntry, cache_key, key
 from gateway.faces import Pose
+from gateway.imaging.decoder import PixelLimits, decode
 from gateway.imaging.encoder import encode
-from gateway.imaging.photo import PixelLimits, decode
 from gateway.params import EnhanceParams, PreprocessParams
 from gateway.pipeline.enhancer import Enhancer
 from gateway.pipeline.picture_bytes import Pictures

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import BackendAway, HeadTurned, NoFace
+from gateway.imaging.decoder import Photo, PixelLimits
 from gateway.imaging.original import Original
-from gateway.imaging.photo import Photo, PixelLimits
 from gateway.params import EnhanceParams
 from gateway.pipeline.photo_enhancer import PhotoEnhancer
 from gateway.pipeline.picture_bytes import Picture
@@ -316,7 +316,7 @@ _FIFTY_MEGAPIXELS = """
     from gateway.faces import Face
     from gateway.imaging.original import Original
     from gateway.params import EnhanceParams
-    from gateway.imaging.photo import Photo, PixelLimits
+    from gateway.imaging.decoder import Photo, PixelLimits
     from gpen_common.threads import Threads
     from gateway.timings import Timings
     from gateway.pipeline.picture_bytes import Picture

@@ -12,10 +12,10 @@ import pytest
 from PIL import ExifTags, Image
 
 from gateway.faces.yunet import YunetFinder
+from gateway.imaging.decoder import PixelLimits, decode
 from gateway.imaging.encoder import encode
-from gateway.imaging.photo import PixelLimits, decode
 from gateway.settings import LimitSettings, Settings
-from gateway.standardise.window import find_window_box
+from gateway.standardise.face_window import find_window_box
 from tests.support.faces import GivenFinder
 
 pytestmark = pytest.mark.anyio

@@ -12,10 +12,10 @@ from PIL import Image
 from gateway.errors import HeadTurned, NoFace
 from gateway.faces import Face, Pose, make_finder
 from gateway.faces.yunet import YunetFinder
-from gateway.imaging.photo import Photo, PixelLimits, decode
+from gateway.imaging.decoder import Photo, PixelLimits, decode
 from gateway.params import PreprocessParams
 from gateway.standardise import standardise
-from gateway.standardise.geometry import FACE_EYES
+from gateway.standardise.framing import FACE_EYES
 from gateway.standardise.light import find_face_region, measure_light
 from gateway.timings import Timings
 from gpen_common.geometry import transform

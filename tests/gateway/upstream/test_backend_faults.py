@@ -13,8 +13,8 @@ import httpx
 import numpy as np
 import pytest
 
+from gateway.imaging.decoder import PixelLimits, decode
 from gateway.imaging.encoder import encode
-from gateway.imaging.photo import PixelLimits, decode
 from gateway.settings import Settings, UpstreamSettings
 from gpen_client.wire.messages import (
     InferRequest,

@@ -11,8 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
+from gateway.imaging.decoder import PixelLimits, decode
 from gateway.imaging.encoder import encode
-from gateway.imaging.photo import PixelLimits, decode
 from gpen_client.client import GpenClient
 from gpen_client.errors import BackendBusy
 from gpen_client.resilience import Resilience

@@ -1,4 +1,4 @@
-"""The tone curve of exposure compensation, and the gamma that a face needs.
+"""Exposure compensation: the lightness that a face should have, its gamma, and the tone curve.
 
 For lightness x in [0, 1] the curve is ((x + a)^g - a^g) / ((1 + a)^g - a^g). Like a plain gamma it keeps
 black and white, but its slope at black is bounded, so that it does not amplify noise in deep shadows into
@@ -8,9 +8,29 @@ a and b of CIE LAB by the cube root of c. Otherwise brightened faces would look 
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from gpen_common.types import Pixels
+
+EXPOSURE_TARGET = 145.0
+"""Mean L towards which exposure compensation moves a face.
+
+Near the median of real portraits, 149, so that few faces are moved far.
+"""
+
+EXPOSURE_KEEP = 0.2
+"""Share of its distance from the target that a face keeps.
+
+With 0, dark and light skin would look the same; above 0, the darker of two faces stays the darker one.
+Chosen with `gpen-gateway evaluate`, see docs/evaluation.md.
+"""
+
+GAMMA_RANGE = (0.4, 2.5)
+"""Range of the gamma, a bound for very dark and very bright faces, which hold little detail."""
+
+# Smallest visible change of mean L, of 255.
+_VISIBLE_CHANGE = 1.0
 
 # `a` above. At the smallest gamma the slope at black is 5; that of a plain gamma is infinite.
 _TOE = 0.02
@@ -20,6 +40,18 @@ _STEPS = 4096
 _ROWS = 256
 # Bisection steps of the gamma, to an error of under 0.001.
 _HALVINGS = 12
+
+
+def compute_exposure_goal(mean: float) -> float:
+    """Return the mean L, of 255, to which a face of mean L `mean` is moved."""
+    return EXPOSURE_TARGET + EXPOSURE_KEEP * (mean - EXPOSURE_TARGET)
+
+
+def find_gamma(values: MatLike, goal: float) -> float:
+    """Find the gamma that moves the mean of L `values` (N,) to `goal`; 1 if the change is invisible."""
+    if abs(float(values.mean()) - goal) < _VISIBLE_CHANGE:
+        return 1.0
+    return solve_gamma(np.asarray(values, np.uint8), goal, GAMMA_RANGE)
 
 
 def solve_gamma(lightness: NDArray[np.uint8], goal: float, bounds: tuple[float, float]) -> float:

@@ -7,7 +7,8 @@ import numpy as np
 
 from gateway.faces import Face
 from gateway.params import PreprocessParams
-from gateway.standardise.light import Light, LightPlan, correct_light, find_face_region
+from gateway.standardise.light import Light, LightPlan, find_face_region
+from gateway.standardise.light_correction import correct_light
 from gateway.standardise.quality import Quality, measure_quality
 from gpen_common.geometry import compose, resize_matrix, transform
 from gpen_common.types import Matrix, Pixels, Points

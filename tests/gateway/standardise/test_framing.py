@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from gateway.standardise.geometry import (
+from gateway.standardise.framing import (
     FACE_EYES,
     PORTRAIT_SIDE,
     SHORT_EDGE,

@@ -9,7 +9,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from gateway.errors import TooManyPixels
-from gateway.imaging.photo import Photo, PixelLimits, decode
+from gateway.imaging.decoder import Photo, PixelLimits, decode
 
 LIMITS = PixelLimits(max_pixels=1_000_000, max_side=10_000)
 # Blocks of strong colours in an odd shape: no two turns of it look alike, even after lossy compression.

@@ -4,11 +4,38 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gateway.standardise.tone import apply_curve, retone, solve_gamma
+from gateway.standardise.exposure import (
+    EXPOSURE_KEEP,
+    EXPOSURE_TARGET,
+    apply_curve,
+    compute_exposure_goal,
+    retone,
+    solve_gamma,
+)
 
 BOUNDS = (0.4, 2.5)
 GAMMAS = st.floats(*BOUNDS)
 LEVELS = np.linspace(0, 1, 256)
+
+
+def test_face_at_the_target_stays_there():
+    assert compute_exposure_goal(EXPOSURE_TARGET) == EXPOSURE_TARGET
+
+
+@given(st.floats(0, 255), st.floats(0, 255))
+def test_exposure_goal_keeps_the_order_of_faces(one, other):
+    """Light may be evened out, skin tones may not."""
+    darker, lighter = sorted([one, other])
+    assert compute_exposure_goal(darker) <= compute_exposure_goal(lighter)
+    assert compute_exposure_goal(lighter) - compute_exposure_goal(darker) == pytest.approx(
+        EXPOSURE_KEEP * (lighter - darker), abs=1e-6
+    )
+
+
+@given(st.floats(0, 255))
+def test_exposure_goal_never_passes_the_target(mean):
+    low, high = sorted([mean, EXPOSURE_TARGET])
+    assert low <= compute_exposure_goal(mean) <= high
 
 
 @given(GAMMAS)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gateway.faces import Face
 from gateway.params import EnhanceParams
-from gateway.standardise.window import cut_window, find_window_box
+from gateway.standardise.face_window import cut_window, find_window_box
 from gpen_backend.restoration.align import align, template
 from gpen_backend.restoration.mask import face_mask
 from gpen_common.geometry import compose, scale_of, transform

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gateway.errors import DamagedPicture, GatewayError, TooManyPixels, UnsupportedPicture
+from gateway.imaging.decoder import Photo, PixelLimits, decode
 from gateway.imaging.jpeg_scans import count_scans
-from gateway.imaging.photo import Photo, PixelLimits, decode
 
 LIMITS = PixelLimits(max_pixels=64_000_000, max_side=32_000)
 NOISE = np.random.default_rng(1).integers(0, 256, (24, 32, 3), dtype=np.uint8)
@@ -85,7 +85,7 @@ BOMBS = {
 MEASURE = """
 import json, resource, sys
 from gateway.errors import GatewayError
-from gateway.imaging.photo import PixelLimits, decode
+from gateway.imaging.decoder import PixelLimits, decode
 
 def peak_mb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
