@@ -2,7 +2,7 @@
 
 Each step is a pure function from one `Work` to the next, so no state is shared between pictures or faces.
 The steps are separate because the server runs the network on one thread, in batches that requests share, and
-the other steps on other threads (scheduling/service.py). `run_steps` runs all of them on the calling thread.
+the other steps on other threads (scheduling/restoration_service.py).
 """
 
 import time
@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gpen_backend.adjust.adjustments import adjust_picture
-from gpen_backend.engines import Engine, run_engine
 from gpen_backend.restoration.align import AlignedFace, align_faces
 from gpen_backend.restoration.gpen_tasks import blend_by_task, prepare_for_network
 from gpen_backend.restoration.mask import face_mask
@@ -40,27 +39,10 @@ class Work:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
 
-def run_steps(work: Work, engine: Engine) -> Work:
-    """Run all steps. The image of the result is `params.upscale` times as large. Raises EngineError."""
-    return finish(run_network(align(work, engine.size), engine))
-
-
 def align(work: Work, size: int) -> Work:
     """Warp every face onto the template of `size` px; degenerate landmarks and strength 0 give no face."""
     landmarks = work.landmarks if work.params.strength else None
     return _time("align", work, lambda: replace(work, faces=align_faces(work.image, landmarks, size)))
-
-
-def run_network(work: Work, engine: Engine) -> Work:
-    """Restore the aligned faces in one batch, on the calling thread. Raises EngineError."""
-    if not work.faces:
-        return work
-
-    def run() -> Work:
-        restored = run_engine(engine, network_faces(work))
-        return replace(work, restored=tuple(restored), batch_size=len(restored))
-
-    return _time("network", work, run)
 
 
 def network_faces(work: Work) -> Sequence[Pixels]:

@@ -30,9 +30,10 @@ from numpy.typing import NDArray
 from gateway.faces.yunet import YunetFinder
 from gpen_backend.restoration.align import AlignedFace, align
 from gpen_backend.restoration.mask import face_mask
-from gpen_backend.restoration.steps import Work, run_steps
+from gpen_backend.restoration.steps import Work
 from gpen_common.geometry import scale_of, warp
 from gpen_common.types import Mode, Pixels, RestoreParams
+from tests.support.restoration import run_steps
 
 Plane = NDArray[np.float32]
 MODES: tuple[Mode, ...] = ("natural", "strong", "detail")

@@ -27,8 +27,9 @@ from gateway.faces.yunet import YunetFinder
 from gpen_backend.engines import Engine
 from gpen_backend.engines.classical import ClassicalEngine
 from gpen_backend.restoration.align import align
-from gpen_backend.restoration.steps import Work, run_steps
+from gpen_backend.restoration.steps import Work
 from gpen_common.types import Pixels, RestoreParams
+from tests.support.restoration import run_steps
 
 SIZE = 512
 SIDE = 512  # of the window around a face

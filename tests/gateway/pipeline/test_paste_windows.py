@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from gateway.params import EnhanceParams
 from gateway.pipeline.paste_windows import RestoredWindow, compose_photo
 from gateway.standardise.face_window import cut_window
-from gpen_backend.restoration.steps import Work, run_steps
+from gpen_backend.restoration.steps import Work
 from gpen_common.geometry import enlarge, invert, scale_of, transform
 from gpen_common.types import RestoreParams
+from tests.support.restoration import run_steps
 
 PLAIN = {"clahe": "off", "exposure": "off"}
 

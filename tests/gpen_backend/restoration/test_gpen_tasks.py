@@ -4,8 +4,9 @@ import pytest
 
 from gpen_backend.restoration.align import template
 from gpen_backend.restoration.gpen_tasks import blend_by_task, prepare_for_network, transfer_colour
-from gpen_backend.restoration.steps import Work, run_steps
+from gpen_backend.restoration.steps import Work
 from gpen_common.types import RestoreParams
+from tests.support.restoration import run_steps
 
 SIZE = 128
 

@@ -12,9 +12,10 @@ from gpen_backend.restoration import paste as paste_module
 from gpen_backend.restoration.align import align, template
 from gpen_backend.restoration.blend import Blend
 from gpen_backend.restoration.mask import face_mask
-from gpen_backend.restoration.steps import Work, run_steps
+from gpen_backend.restoration.steps import Work
 from gpen_common.geometry import warp
 from gpen_common.types import RestoreParams
+from tests.support.restoration import run_steps
 
 SIZE = 64
 COLOURS = np.array([(250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 10)], np.uint8)
