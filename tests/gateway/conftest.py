@@ -34,11 +34,6 @@ def face_at() -> Callable[..., Face]:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def fixed_finder() -> type[FixedFinder]:
     """Makes face finders that need no picture of a face."""
     return FixedFinder
