@@ -36,7 +36,7 @@ class Refused(Exception):
 
 
 class _Unavailable(Exception):
-    """One try failed for a reason that passes. wait_s: seconds until the next one; None backs off."""
+    """One attempt failed temporarily. wait_s: seconds until the next one; None backs off."""
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)
@@ -155,7 +155,7 @@ async def open_url(url: str, api_key: str | None) -> AsyncIterator[httpx.AsyncCl
 async def fetch_provenance(
     client: PatientClient, params: PreprocessParams, report: Callable[[str], None]
 ) -> dict[str, str]:
-    """Wait until the gateway is ready and return what its results depend on beside picture and parameters.
+    """Wait until the gateway is ready; return what its results depend on besides picture and parameters.
 
     These are the version and the face finder, and for EnhanceParams also the model and its engine.
     report: receives the reasons to wait.

@@ -19,6 +19,9 @@ from gpen_common.types import Mode, Task
 
 Percent: TypeAlias = Annotated[float, Field(ge=0, le=100)]
 
+NOT_IN_RESULT = {"timeout_s"}
+"""Parameters that limit the time of a request but do not change its result."""
+
 _PERCENT: TypeAdapter[float] = TypeAdapter(Percent)
 
 

@@ -23,7 +23,7 @@ from gateway.imaging.decoder import PixelLimits
 from gateway.service.logs import LogFormat
 from gateway.service.rates import RateText
 from gpen_client.resilience import Resilience
-from gpen_common.folders import cache_folder
+from gpen_common.folders import cache_folder, models_folder
 from gpen_common.model_names import DEFAULT_RESTORER, RestorerName
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -68,9 +68,12 @@ class ServerSettings(_Group):
         le=600,
         description="Seconds after SIGTERM in which `/readyz` fails but requests are accepted.",
     )
-    grace_s: float = Field(30.0, gt=0, le=3600, description="Seconds after that for open requests to finish.")
+    grace_s: float = Field(
+        30.0, gt=0, le=3600, description="Seconds after `GATEWAY_DRAIN_S` in which open requests may finish."
+    )
     cors_origins: _Names = Field(
-        (), description="Comma-separated origins of web pages that may call; `*`: any. Empty: none."
+        (),
+        description="Comma-separated origins of web pages that may call the gateway; `*`: any. Empty: none.",
     )
     trusted_proxies: _Names = Field(
         (),
@@ -80,7 +83,7 @@ class ServerSettings(_Group):
 
 
 class LimitSettings(_Group):
-    """Limits of one request, checked before memory is allocated."""
+    """Limits on bodies, pictures and concurrent requests."""
 
     max_body_bytes: int = Field(50_000_000, ge=1, description="Maximum bytes of a request body.")
     max_pixels: int = Field(
@@ -126,7 +129,7 @@ class FaceSettings(_Group):
         "present or download quickly.",
     )
     models_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
-        default_factory=lambda: cache_folder() / "models",
+        default_factory=models_folder,
         validation_alias="GPEN_MODELS_DIR",
         description="Folder of the face finders' models and GPEN's checkpoints. Default: "
         "`~/.cache/gpen-gateway/models`.",

@@ -14,7 +14,7 @@ class Timings:
     """The clock of one request: milliseconds by stage, in the order in which the stages began, and in total.
 
     The clock starts when the object is made. Stages do not nest: they add up to the total. Those of a
-    backend are details of one stage, told apart by a prefix.
+    backend have a prefix, because they are parts of another stage.
     """
 
     def __init__(self) -> None:

@@ -24,9 +24,9 @@ from gpen_backend.settings import BackendSettings
 
 logger = logging.getLogger(__name__)
 
-# Ray passes this many times a replica's queue to it, so that the replica itself answers 429 with the reason.
+# Ray sends a replica up to this many times its queue, so that the replica itself answers 429 with the reason.
 _BEYOND_QUEUE = 4
-# Ray's answer beyond that. The gateway's circuit breaker would count its default, 503, as a failure.
+# Ray's response beyond that. Its default, 503, would count as a failure in the gateway's circuit breaker.
 _REFUSAL = {"status_code": 429, "retry_after_s": 1.0}
 
 # Interval of checks whether the model is ready, seconds.
@@ -106,7 +106,7 @@ async def _until_ready(service: Service, stopping: asyncio.Event) -> None:
     logged = None
     while (reason := service.models.status(service.models.default).reason) is not None:
         if reason != logged:
-            logger.warning("no requests yet: %s", reason)
+            logger.warning("the replica is not ready: %s", reason)
             logged = reason
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), _POLL_S)

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from gpen_backend.engines import onnx
 from gpen_backend.hardware.processors import usable_processors
 from gpen_backend.weights.catalog import RESTORERS
-from gpen_common.folders import cache_folder
+from gpen_common.folders import models_folder
 
 EngineChoice = Literal["auto", "torch", "onnx", "classical"]
 DeviceChoice = Literal["auto", "cpu", "cuda"]
@@ -25,7 +25,7 @@ class BackendSettings(BaseSettings):
 
     engine: EngineChoice = Field(
         "auto",
-        description="Engine: `torch` for `.pth` checkpoints, `onnx` for exports, `classical` for none, or "
+        description="Engine: `torch` for `.pth` checkpoints, `onnx` for exports, `classical` without any, or "
         "`auto`: an installed checkpoint, else a downloaded one, else classical. The others never fall back.",
     )
     device: DeviceChoice = Field(
@@ -37,30 +37,30 @@ class BackendSettings(BaseSettings):
         "the processor or GPU supports it in hardware.",
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8001, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    port: int = Field(8001, ge=0, le=65535, description="Port to listen on; 0 chooses a free one.")
     threads: int = Field(
         default_factory=usable_processors, ge=1, le=256, description="Threads for pixel work."
     )
-    max_queue: int = Field(64, ge=1, description="Most requests at once, queued or running; others get 429.")
+    max_queue: int = Field(64, ge=1, description="Maximum requests, queued or running; others get 429.")
     max_faces_waiting: int = Field(
         256, ge=1,
-        description="Most faces of all requests in the network's queue; further requests get 429.",
+        description="Maximum faces of all requests in the network's queue; further requests get 429.",
     )  # fmt: skip
     max_wait_ms: float = Field(
         5.0, ge=0, le=1000,
-        description="Longest time that a face waits for others to fill a batch, milliseconds. No face waits "
+        description="Maximum milliseconds that a face waits for others to fill a batch. No face waits "
         "if the network is not faster in batches, as on a CPU.",
     )  # fmt: skip
-    max_pixels: int = Field(64_000_000, ge=1, description="Most pixels of a picture, after enlarging.")
-    max_body_bytes: int = Field(192 * 2**20, ge=1, description="Most bytes of a request's body.")
-    max_faces: int = Field(64, ge=1, description="Most faces of a picture.")
+    max_pixels: int = Field(64_000_000, ge=1, description="Maximum pixels of a picture, after enlarging.")
+    max_body_bytes: int = Field(192 * 2**20, ge=1, description="Maximum bytes of a request body.")
+    max_faces: int = Field(64, ge=1, description="Maximum number of faces in a picture.")
     default_model: str | None = Field(
         None, description="Model loaded at start; by default gpen-bfr-512, else the first installed."
     )
     fetch: bool = Field(
         True,
         description="Whether `auto` downloads a missing checkpoint of the default model. The server is not "
-        "ready until then.",
+        "ready until the download is complete.",
     )
     models_mirror: str | None = Field(
         None,
@@ -68,7 +68,7 @@ class BackendSettings(BaseSettings):
         description="Base URL from which to download checkpoints instead of the published ones.",
     )
     models_dir: Path = Field(
-        default_factory=lambda: cache_folder() / "models",
+        default_factory=models_folder,
         validation_alias=AliasChoices("GPEN_MODELS_DIR", "GPEN_BACKEND_MODELS_DIR"),
         description="Folder with the checkpoints.",
     )

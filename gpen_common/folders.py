@@ -11,3 +11,8 @@ def cache_folder() -> Path:
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (cache if cache.is_absolute() else Path.home() / ".cache") / "gpen-gateway"
+
+
+def models_folder() -> Path:
+    """Return the default folder of models and checkpoints, which gateway and backend share."""
+    return cache_folder() / "models"

@@ -18,7 +18,7 @@ Image = TypeVar("Image", NDArray[np.uint8], NDArray[np.float32])
 _MIN_VARIANCE = 1e-6
 # float32 represents whole pixels up to here. No picture is as large, and larger numbers may overflow later.
 _MAX_COORDINATE = 2.0**24
-# Px of a side from which on one px more or less is invisible.
+# Minimum side, px, above which losing one row or column is invisible.
 _MANY = 256
 
 

@@ -7,6 +7,13 @@ from typing import TypeAlias
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_UNROUTED = "other"
+
+
+def read_route(scope: Scope) -> str:
+    """Return the path template of the route that matched, `other` if none did."""
+    return getattr(scope.get("route"), "path", _UNROUTED)
+
 
 @dataclass(frozen=True, slots=True)
 class FinishedRequest:

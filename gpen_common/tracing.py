@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gpen_common.probes import PROBES
+from gpen_common.request_observer import read_route
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -23,7 +24,6 @@ Trace = Callable[[str], AbstractContextManager[Mapping[str, str]]]
 """A context manager around one call of a model, by its name; yields HTTP headers to send along."""
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-_UNROUTED = "other"
 
 
 class TracingUnavailable(Exception):
@@ -98,7 +98,7 @@ class Tracing:
                     span.set_status(Status(StatusCode.ERROR))
 
             yield record_status
-            route = getattr(scope.get("route"), "path", _UNROUTED)
+            route = read_route(scope)
             span.update_name(f"{scope['method']} {route}")
             span.set_attribute("http.route", route)
 

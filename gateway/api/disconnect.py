@@ -1,4 +1,4 @@
-"""The client's connection while its request is worked on."""
+"""Cancel the processing of a request when its client disconnects."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -26,7 +26,7 @@ async def read_request(
 ) -> PictureRequest[Params]:
     """Read the whole of `request`. Its clock and its deadline start when the upload is complete.
 
-    model: of the parameters. defaults: parameters that hold where the client sends none.
+    model: schema of the parameters. defaults: values of parameters that the client does not send.
     Raises GatewayError for an upload that is slow, malformed, without a picture, or with invalid parameters.
     """
     upload = await _receive(request, gateway.settings.limits.upload_timeout_s)
@@ -56,7 +56,7 @@ async def read_request(
 def slow_upload(timeout_s: float) -> SlowUpload:
     """Return the error for an upload that took longer than `timeout_s`."""
     return SlowUpload(
-        f"the body did not arrive within {timeout_s:g} seconds; send a smaller one, or use another connection"
+        f"the body did not arrive within {timeout_s:g} seconds; send a smaller file, or on a faster network"
     )
 
 

@@ -18,7 +18,7 @@ from gpen_common.threads import LARGE, off_loop
 
 Params = TypeVar("Params", bound=BaseModel)
 
-# Twice the number of parameters.
+# More than twice the number of parameters.
 _MAX_FIELDS = 64
 _MAX_FILES = 4
 

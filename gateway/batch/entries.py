@@ -31,7 +31,7 @@ class BatchEntry:
 
 
 def list_entries(spooled: Spooled, limits: BatchLimits, closing: ExitStack) -> list[BatchEntry]:
-    """List the pictures of `spooled` in order. closing: closes the archives in the end.
+    """List the pictures of `spooled` in order. closing: closes the archives when it exits.
 
     An unreadable archive becomes one entry that raises the error; if it is the only file, this raises it.
     Raises MissingPicture, TooLarge, MalformedRequest.

@@ -17,11 +17,11 @@ from gpen_common.threads import Threads
 
 logger = logging.getLogger(__name__)
 
-# Sent as Retry-After when the disk is full: about the time a batch of some size takes.
+# Sent as Retry-After when the disk is full: about the duration of a typical batch.
 _FULL_DISK_RETRY_S = 30.0
 # One switch to another thread costs as much as writing some tens of kilobytes.
 _WRITE_BYTES = 1 << 20
-# Twice the number of parameters. No value is longer than a name.
+# More than twice the number of parameters, whose values are short.
 _MAX_FIELDS = 64
 _MAX_FIELD_BYTES = 16_384
 _ARCHIVE_TYPES = ("application/zip", "application/x-zip-compressed")

@@ -67,7 +67,7 @@ class BatchResponse(Response):
                 async with while_connected(receive):
                     await self._stream(send)
             except ClientLeft:
-                logger.info("the client disconnected; the files that had not begun are dropped")
+                logger.info("the client disconnected; the files that had not started are dropped")
             except _Stalled:
                 logger.info("the client read nothing for %g seconds; the response ends early", self._stall_s)
 

@@ -1,4 +1,4 @@
-"""The disk tier: one file an entry, shared by every process that uses the folder."""
+"""The disk tier: one file per entry, shared by every process that uses the folder."""
 
 import asyncio
 import logging

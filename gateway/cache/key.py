@@ -8,7 +8,7 @@ from typing import Any
 from gpen_common.threads import off_loop
 
 PIPELINE_VERSION = 4
-"""Raise it with every change that gives other pixels or report numbers for the same request."""
+"""Increment it with every change that alters pixels or report numbers of the same request."""
 
 LARGE_DIGEST = 1 << 19
 """Bytes whose SHA-256 takes about half a millisecond: longer inputs are hashed off the event loop."""
@@ -17,7 +17,7 @@ LARGE_DIGEST = 1 << 19
 def cache_key(kind: str, picture_sha256: str, depends_on: Mapping[str, Any]) -> str:
     """Return the key of a result, 64 hex digits.
 
-    kind: the sort of result. picture_sha256: digest of the uploaded bytes. depends_on: parameters, model,
+    kind: type of result. picture_sha256: digest of the uploaded bytes. depends_on: parameters, model,
     engine and everything else that decides the result, as JSON values.
     """
     written = json.dumps(

@@ -15,7 +15,7 @@ from gateway.cache.store import Store
 logger = logging.getLogger(__name__)
 
 _PREFIX = "gpen-gateway:"
-# A slower cache saves no time, seconds.
+# Timeout of one command, seconds. A slower reply would save no time.
 _TIMEOUT_S = 1.0
 _CONNECT_TIMEOUT_S = 0.5
 # Quiet period after a failure, seconds, so that not every request waits for the timeout.

@@ -116,7 +116,7 @@ def _find_free_port() -> int:
 
 def _wait_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
-    detail = shown = "it does not listen"
+    detail = shown = "it does not accept connections"
     while time.monotonic() < deadline and process.poll() is None:
         if detail != shown:
             # Progress, for instance of a download, extends the deadline.

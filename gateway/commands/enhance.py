@@ -76,7 +76,7 @@ def _run(path: str, model: type[PreprocessParams], options: EnhanceOptions) -> N
     except ManifestUnusable as error:
         raise click.UsageError(str(error)) from error
     except (GatewayGone, Refused) as error:
-        click.echo(f"gpen-gateway: given up: {error}", err=True)
+        click.echo(f"gpen-gateway: stopped: {error}", err=True)
         run.print_summary()
         sys.exit(1)
     except OSError as error:

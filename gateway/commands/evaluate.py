@@ -100,7 +100,7 @@ def evaluate(**options: object) -> None:
         click.echo("interrupted; no report was written", err=True)
         sys.exit(_INTERRUPTED)
     except (GatewayGone, Refused) as error:
-        click.echo(f"gpen-gateway: given up: {error}", err=True)
+        click.echo(f"gpen-gateway: stopped: {error}", err=True)
         sys.exit(1)
     except OSError as error:
         raise click.ClickException(str(error)) from error

@@ -46,7 +46,7 @@ def find(paths: Sequence[str], out: Path) -> list[Found]:
         pictures = list(_find_path(path, out.resolve(), several=len(paths) > 1))
         if not pictures:
             raise NothingFound(
-                f"{path}: no picture is there; name a picture, a folder, or a quoted pattern such as "
+                f"{path}: no picture found; name a picture, a folder, or a quoted pattern such as "
                 "'photos/**/*.jpg'"
             )
         for picture in pictures:

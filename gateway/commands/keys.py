@@ -56,8 +56,8 @@ def list_keys(path: Path) -> None:
     """List all keys with their limits and revocation dates."""
     with _exit_on_error():
         records = read_keys(path)
-    row = "{:<14}{:<24}{:<12}{:<12}{:>12}{:>6}{:>14}"
-    click.echo(row.format("id", "name", "created", "revoked", "rate", "once", "max body"))
+    row = "{:<14}{:<24}{:<12}{:<12}{:>12}{:>9}{:>14}"
+    click.echo(row.format("id", "name", "created", "revoked", "rate", "at once", "max body"))
     for record in records:
         revoked = f"{record.revoked:%Y-%m-%d}" if record.revoked else "-"
         once, size = record.concurrency or "-", record.max_body_bytes or "-"
@@ -72,7 +72,7 @@ def revoke(key_id: str, path: Path) -> None:
     """Revoke the key with ID. Its record stays in the file."""
     with _exit_on_error():
         record = revoke_key(path, key_id)
-    click.echo(f"{record.id} ({record.name}) is revoked since {record.revoked:%Y-%m-%d %H:%M:%S} UTC")
+    click.echo(f"{record.id} ({record.name}) was revoked on {record.revoked:%Y-%m-%d %H:%M:%S} UTC")
 
 
 @contextmanager

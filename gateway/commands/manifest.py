@@ -28,8 +28,8 @@ class Record:
     """The record of one result.
 
     source: absolute path of the input. parameters: those that decide about the result. made_by: from
-    `remote.fetch_provenance`. input, output: states of the files when the result was written; None before
-    that, so that a file left by a crash counts as ours.
+    `gateway_client.fetch_provenance`. input, output: states of the files when the result was written; None
+    before that, so that a file left by a crash counts as ours.
     """
 
     source: str

@@ -18,10 +18,7 @@ from gateway.commands.options import EnhanceOptions
 from gateway.commands.picture_worker import Route, RunTally, Worker
 from gateway.commands.selection import Due, Selection, select
 from gateway.gateway_client import PatientClient, fetch_provenance
-from gateway.params import PreprocessParams
-
-# Parameters that limit the time of a request but do not change its result.
-_IRRELEVANT = {"timeout_s"}
+from gateway.params import NOT_IN_RESULT, PreprocessParams
 
 
 class Run:
@@ -99,7 +96,7 @@ class Run:
 
     def _result_parameters(self, job: Job) -> dict[str, Any]:
         """Return the parameters that decide about the result, without those at their defaults."""
-        chosen = self._params.model_dump(mode="json", exclude=_IRRELEVANT, exclude_defaults=True)
+        chosen = self._params.model_dump(mode="json", exclude=NOT_IN_RESULT, exclude_defaults=True)
         return {"route": self._route.path, **chosen, "format": job.output_format}
 
     def print_summary(self) -> None:

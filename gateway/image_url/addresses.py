@@ -18,8 +18,8 @@ Resolve: TypeAlias = Callable[[str, int], Awaitable[list[Address]]]
 REFUSED = "the host of `image_url` does not exist or has no public address"
 """The text for every rejected or unknown host, so that callers cannot probe the private network."""
 
-# All IPv6 unicast that IANA has allocated: RFC 4291, section 2.4. Outside are, among others, addresses that
-# embed an IPv4 address, to which a translator may forward: mapped ones, NAT64 (RFC 6052 and 8215).
+# All IPv6 unicast that IANA has allocated: RFC 4291, section 2.4. Addresses that embed an IPv4
+# address, to which a translator may forward, are outside it: mapped ones, NAT64 (RFC 6052 and 8215).
 _UNICAST_6 = ipaddress.IPv6Network("2000::/3")
 # Exceptions inside it: Teredo (RFC 4380) and 6to4 (RFC 3056), which embed IPv4 addresses too, and
 # documentation (RFC 9637), which Python 3.11 does not know.

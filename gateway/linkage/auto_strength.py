@@ -5,7 +5,7 @@ eyes and the sharpness enter by their logarithm, so that a factor of two counts 
 
 | measure | need 0 | need 1 | weight |
 | --- | --- | --- | --- |
-| px between the eyes in the photo | from 107, as in GPEN's template | up to 24, no likeness left | 0.7 |
+| px between the eyes in the photo | from 107, as in GPEN's template | up to 24, the likeness is lost | 0.7 |
 | sharpness | from 120, a crisp face | up to 10, a soft one | 0.9 |
 | noise sigma | up to 1, as from cameras | from 6, where CLAHE is halved | 0.6 |
 

@@ -1,13 +1,12 @@
 """`/v1/enhance`: the result of one request, from the cache, from an identical request in flight, or new."""
 
-import time
 from dataclasses import replace
 from functools import partial
 
 from gateway.cache import Cache, CacheEntry, cache_key
 from gateway.faces import FaceFinder
 from gateway.imaging.decoder import PixelLimits
-from gateway.params import EnhanceParams
+from gateway.params import NOT_IN_RESULT, EnhanceParams
 from gateway.pipeline.in_flight import InFlight
 from gateway.pipeline.photo_enhancer import PhotoEnhancer
 from gateway.pipeline.picture_request import PictureRequest
@@ -22,9 +21,6 @@ from gateway.upstream.model_choice import Models
 from gpen_client.client import GpenClient
 from gpen_common.threads import Threads
 from gpen_common.tracing import note
-
-# Parameters that decide how long a request may take, and not its result.
-_NOT_IN_KEY = {"timeout_s"}
 
 
 class Enhancer:
@@ -71,16 +67,13 @@ class Enhancer:
 
     async def make(self, asked: PictureRequest[EnhanceParams]) -> Result[EnhanceReport]:
         """Return the result of an identical request in flight, or a new one. Raises GatewayError."""
-        began = time.perf_counter()
-        result = await self.in_flight.join(asked.key, partial(self._make, asked), asked.work)
-        if not asked.work:
-            asked.timings.add("join", (time.perf_counter() - began) * 1000)
+        result = await asked.join(self.in_flight, partial(self._make, asked))
         return result.with_timings(asked.timings.finish())
 
     def _key(self, asked: PictureRequest[EnhanceParams]) -> str:
         model = asked.chosen_model
         depends_on = {
-            "params": asked.params.model_dump(mode="json", exclude=_NOT_IN_KEY),
+            "params": asked.params.model_dump(mode="json", exclude=NOT_IN_RESULT),
             "accepted": asked.accepted,
             "model": [model.name, model.engine, model.size],
             "finder": self._finder.name,

@@ -1,8 +1,8 @@
-"""One picture to standardise or enhance: the object that travels along the whole road of a request."""
+"""One picture to standardise or enhance: the object that every step of a request receives."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -10,23 +10,25 @@ from typing import Any, Generic, TypeVar
 from gateway.errors import DeadlinePassed
 from gateway.imaging.encoder import OutputFormat
 from gateway.params import PreprocessParams
+from gateway.pipeline.in_flight import InFlight
 from gateway.pipeline.picture_bytes import Picture
 from gateway.service.admission import Admission
 from gateway.timings import Timings
 from gpen_common.types import ModelInfo
 
 Params = TypeVar("Params", bound=PreprocessParams)
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class PictureRequest(Generic[Params]):
-    """What one caller asks for, and how far the request has come.
+    """The input of one request, and its state.
 
-    params: checked parameters. timeout_s: seconds from the first `until_deadline` to the deadline. timings:
-    the clock, started when the upload was complete. accepted: the encoding that the Accept header prefers.
-    in_batch: a file of a batch; the batch holds the place in the queue, and the file's time starts when a
-    worker is free. work: tasks begun for this request, which may outlive it. model, key: set on the road, see
-    `gateway.api.routes.enhance`. deadline: on time.monotonic's clock.
+    params: checked parameters. timeout_s: the request's timeout, seconds. deadline: on time.monotonic's
+    clock; None until the first `until_deadline` sets it. timings: the clock, started when the upload was
+    complete. accepted: the encoding that the Accept header prefers. in_batch: a file of a batch; the batch
+    holds the place in the queue, and the file's time starts when a worker is free. work: tasks begun for this
+    request, which may outlive it. model, key: set by the steps of `gateway.api.routes.enhance`.
     """
 
     picture: Picture
@@ -64,11 +66,23 @@ class PictureRequest(Generic[Params]):
                 raise
             raise deadline_passed(self.timeout_s) from error
 
+    async def join(self, in_flight: InFlight[T], start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Wait for the work under `key` in `in_flight`; `start` begins it if there is none.
+
+        Waiting for the work of another request is the stage `join`. A request that begins the work has that
+        work's stages instead.
+        """
+        began = time.perf_counter()
+        result = await in_flight.join(self.key, start, self.work)
+        if not self.work:
+            self.timings.add("join", (time.perf_counter() - began) * 1000)
+        return result
+
     @asynccontextmanager
     async def worker(self, admission: Admission) -> AsyncIterator[float]:
         """Take a place in the queue, wait for a worker, and hold both until the block's threads have ended.
 
-        Yields the deadline. Raises QueueFull, and DeadlinePassed in place of what the block does past it.
+        Yields the deadline. Raises QueueFull, and DeadlinePassed if the block runs past the deadline.
         """
         async with AsyncExitStack() as held:
             if not self.in_batch:

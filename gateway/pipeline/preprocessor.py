@@ -47,7 +47,7 @@ class Preprocessor:
 
     async def make(self, asked: PictureRequest[PreprocessParams]) -> Result[PreprocessReport]:
         """Return the result of an identical request in flight, or a new one."""
-        result = await self.in_flight.join(asked.key, partial(self._make, asked), asked.work)
+        result = await asked.join(self.in_flight, partial(self._make, asked))
         return result.with_timings(asked.timings.finish())
 
     async def _make(self, asked: PictureRequest[PreprocessParams]) -> Result[PreprocessReport]:

@@ -1,4 +1,4 @@
-"""Reports: from what the pipeline did to the schemas of the answer. The timings are filled in at the end."""
+"""Build the reports in responses from the pipeline's results. The timings are added at the end."""
 
 from collections.abc import Iterable
 

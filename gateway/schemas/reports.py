@@ -42,8 +42,8 @@ class PortraitReport(Schema):
     short_edge: float = Field(description="Length of the photo's shorter edge at the portrait's scale, px.")
     size: tuple[int, int] = Field(description="Width and height of the portrait, px.")
     off_centre_px: float | None = Field(
-        description="Distance from the middle between the eyes to its place, because the window ends at the "
-        "photo's edge."
+        description="Distance in px between the midpoint of the eyes and its intended position; above 0 if "
+        "the photo's edge stopped the window."
     )
 
     @classmethod
@@ -71,7 +71,7 @@ class ExposureReport(Schema):
     """The exposure compensation."""
 
     direction: str = Field(description="`raised`, `lowered` or `none`.")
-    gamma: float = Field(description="Of the tone curve on L, 0.4 to 2.5; 1 changes nothing.")
+    gamma: float = Field(description="Gamma of the tone curve on L, 0.4 to 2.5; 1 changes nothing.")
 
 
 class ClaheReport(Schema):
@@ -104,13 +104,13 @@ class LightReport(Schema):
 class QualityReport(Schema):
     """Quality of the face before any correction, at the network's own scale."""
 
-    interocular_px: Tenths | None = Field(description="Between the eyes in the uploaded photo, px.")
+    interocular_px: Tenths | None = Field(description="Distance between the eyes in the uploaded photo, px.")
     sharpness: Tenths = Field(description="Variance of the Laplacian of luma.")
     noise_sigma: Hundredths = Field(description="Standard deviation of the noise in luma, of 255.")
 
 
 class RuleReport(Schema):
-    """One linked parameter."""
+    """A parameter that linkage changed."""
 
     face: int = Field(description="Index of its face in `faces`.")
     rule: str
@@ -149,13 +149,13 @@ class PreprocessReport(Schema):
     finder: str = Field(description="The face finder: `fan`, `yunet` or `haar`.")
     face: FaceReport | None = Field(description="The best face. A portrait is centred on it.")
     portrait: PortraitReport | None = Field(description="Null for `output=photo`.")
-    light: LightReport | None = Field(description="Around the best face. Null for a photo without a face.")
-    quality: QualityReport | None = Field(description="Of the best face. Null for a photo without a face.")
+    light: LightReport | None = Field(description="Light around the best face. Null if there is no face.")
+    quality: QualityReport | None = Field(description="Quality of the best face. Null if there is no face.")
     warnings: list[str]
     timings_ms: dict[str, float] = Field(
         description="Milliseconds by stage, and `total` from the complete upload to the encoded picture. "
-        "Stages that begin with `gpen_` are parts of `backend`, summed over faces; the others add up to the "
-        "total."
+        "Stages that begin with `gpen_` are parts of `backend` or `adjust`, summed over faces. The others "
+        "add up to `total`."
     )
 
 
@@ -166,6 +166,6 @@ class EnhanceReport(PreprocessReport):
     left_alone: list[LeftAloneReport] = Field(description="Faces of a photo that were not restored, and why.")
     linkage: list[RuleReport] = Field(description="The rules that changed a parameter, in order.")
     engine: str = Field(
-        description="The engine that restored: `torch`, `onnx`, `classical`, or a foreign backend's name."
+        description="Engine that restored the faces: `torch`, `onnx`, `classical`, or another backend's."
     )
     model: str

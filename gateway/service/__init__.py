@@ -1,1 +1,1 @@
-"""What every request shares: the thread pool, request ids, limits and the shape of errors."""
+"""Around every request: API keys, rates, admission, logs, metrics, error documents, the server."""

@@ -146,7 +146,7 @@ def rate_exceeded(quota: Quota) -> RateExceeded:
 def too_many_at_once(limit: int) -> TooManyAtOnce:
     """Return the error for a client that has `limit` requests in progress."""
     return TooManyAtOnce(
-        f"{limit} of your requests are in progress, the limit; wait for one to end", _RETRY_AFTER_S
+        f"you have reached the limit of {limit} concurrent requests; wait for one to finish", _RETRY_AFTER_S
     )
 
 

@@ -1,11 +1,11 @@
-"""Admission: how many uploads arrive, wait and are worked on at once. One request too many is refused.
+"""Admission control: limits on uploads, waiting requests and workers. Further requests are rejected.
 
 Three limits, in the order in which a request meets them:
 
 - uploads: bodies that are being received, 16 more than there are free places. A request that the cache
-  answers, or that joins an identical one, goes no further, so that it is answered however full the queue is.
+  answers, or that joins an identical one, needs no place, so it is answered even if the queue is full.
 - places: requests that wait for a worker or have one. A place is held until the work's threads have ended.
-- workers: requests, or files of batches, that are worked on.
+- workers: requests, or files of batches, in progress.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from gateway.errors import QueueFull
 # About the time of one portrait.
 _RETRY_AFTER_S = 1.0
 SPARE_UPLOADS = 16
-"""Uploads received beside a full queue. Bodies in memory: at most workers + queue + these."""
+"""Uploads received in addition to a full queue. At most workers + queue + this many bodies are in memory."""
 
 
 class Admission:
     """Counts the uploads, the places and the workers in use.
 
-    workers: requests that are worked on at once. queue: requests that wait for a worker.
+    workers: requests in progress at once. queue: requests that wait for a worker.
     """
 
     def __init__(self, workers: int, queue: int) -> None:
@@ -48,7 +48,7 @@ class Admission:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Hold a place among the requests that wait or are worked on. Raises QueueFull."""
+        """Hold a place among the requests that wait or are in progress. Raises QueueFull."""
         if self.taken >= self.limit:
             raise queue_full(self.taken)
         self.taken += 1
@@ -74,5 +74,7 @@ class Admission:
 
 
 def queue_full(waiting: int) -> QueueFull:
-    """Return the error for a queue in which `waiting` requests wait or are worked on."""
-    return QueueFull(f"{waiting} requests are waiting already; try again later", _RETRY_AFTER_S)
+    """Return the error for a queue in which `waiting` requests wait or are in progress."""
+    return QueueFull(
+        f"the queue is full: {waiting} requests wait or are in progress; try again later", _RETRY_AFTER_S
+    )

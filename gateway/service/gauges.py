@@ -32,10 +32,10 @@ class Gauges(Collector):
     def _queue(self) -> Iterator[Metric]:
         now = self._admission
         for name, text, value in (
-            ("tickets", "Requests that wait for a worker or are worked on.", now.taken),
-            ("tickets_limit", "Limit of gateway_tickets; one request more is answered 429.", now.limit),
-            ("workers", "Limit of requests, or files of batches, worked on at once.", now.workers),
-            ("workers_busy", "Requests, or files of batches, being worked on.", now.busy),
+            ("tickets", "Requests that wait for a worker or have one.", now.taken),
+            ("tickets_limit", "Limit of gateway_tickets; further requests get 429.", now.limit),
+            ("workers", "Limit of requests, or files of batches, in progress at once.", now.workers),
+            ("workers_busy", "Requests, or files of batches, in progress.", now.busy),
             ("queue_depth", "Requests, or files of batches, waiting for a worker.", now.queued),
         ):
             yield GaugeMetricFamily(f"gateway_{name}", text, value)

@@ -65,7 +65,7 @@ class Metrics:
             registry=own,
         )  # fmt: skip
         stage_seconds = Histogram(
-            "gateway_stage_seconds", "Seconds of a picture's stages; parts of `backend` begin with gpen_.",
+            "gateway_stage_seconds", "Seconds of a picture's stages; those of gpen_ are parts of others.",
             ["stage"], buckets=_STAGE_SECONDS, registry=own,
         )  # fmt: skip
         # A picture has a dozen stages; looking up a label takes longer than counting.
@@ -75,7 +75,7 @@ class Metrics:
             buckets=_FACES, registry=own,
         )  # fmt: skip
         self._cache_reads = Counter(
-            "gateway_cache_reads", "Reads of a tier of the cache: hit or miss; a hit may prove damaged.",
+            "gateway_cache_reads", "Reads of a tier of the cache: hit, miss or damaged, which is a hit too.",
             ["tier", "outcome"], registry=own,
         )  # fmt: skip
         self._cache_writes = Counter(

@@ -128,7 +128,7 @@ def request_id(scope: Scope) -> str:
 
 
 def _log_access(scope: Scope, status: int, milliseconds: float) -> None:
-    """Log one line. The query is left out: it may hold what only the client should know."""
+    """Log one line. The query is left out: it may contain private data."""
     level = logging.DEBUG if scope["path"] in PROBES and status < 400 else logging.INFO
     fields = {
         "method": scope["method"],

@@ -70,7 +70,7 @@ class OnlyProblems:
         except Exception:
             if started:
                 raise
-            logger.exception("internal-error: a defect of the gateway")
+            logger.exception("internal-error: unexpected exception")
             await problem_response(Request(scope), GatewayError())(scope, receive, send)
 
 

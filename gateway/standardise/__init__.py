@@ -1,4 +1,4 @@
-"""Standardise a photo: find, frame and light its face as GPEN expects."""
+"""Standardise a photo: find the face, frame it and correct its light, as GPEN expects."""
 
 from gateway.standardise.portrait import Portrait, standardise
 

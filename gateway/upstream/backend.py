@@ -30,7 +30,10 @@ class Backend:
         # would not learn of the timeout.
         left -= min(_MARGIN_S, left / 10)
         if left <= 0:
-            raise DeadlinePassed("the deadline passed before the backend was called; raise GATEWAY_TIMEOUT_S")
+            raise DeadlinePassed(
+                "the deadline passed before the backend was called; send a longer timeout_s, up to the "
+                "server's GATEWAY_TIMEOUT_S"
+            )
         with map_client_errors():
             return await self._client.restore(
                 pixels,

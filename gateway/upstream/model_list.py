@@ -37,7 +37,7 @@ class ModelList:
         return self._cached or []
 
     async def get_fresh(self) -> list[ModelInfo]:
-        """Return models that are at most seconds old. Raises any backend error, for instance BackendAway."""
+        """Return models that are at most ten seconds old. Raises any backend error, such as BackendAway."""
         if self._cached is not None and time.monotonic() < self._fresh_until:
             return self._cached
         with map_client_errors():

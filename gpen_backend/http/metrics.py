@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gpen_backend.scheduling.restoration_service import Service
-from gpen_common.request_observer import FinishedRequest
+from gpen_common.request_observer import FinishedRequest, read_route
 
 _PREFIX = "gpen_backend"
 # A probe takes less than 1 ms, a face of 512 px tenths of a second on a CPU, many faces of 2048 px minutes.
@@ -22,7 +22,6 @@ _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30,
 # A portrait of 896 px has 2.4 MB; the default limit is 200 MB.
 _BODY_BYTES = (1e4, 1e5, 1e6, 2.5e6, 5e6, 1e7, 2.5e7, 5e7, 1e8, 2e8)
 _COUNTS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
-_UNROUTED = "other"
 
 
 class Metrics:
@@ -47,7 +46,7 @@ class Metrics:
             buckets=_BODY_BYTES, registry=own,
         )  # fmt: skip
         self._restorations = Counter(
-            f"{_PREFIX}_restorations", "Pictures restored, by model and by what ran it.", ["model", "engine"],
+            f"{_PREFIX}_restorations", "Pictures restored, by model and engine.", ["model", "engine"],
             registry=own,
         )  # fmt: skip
         stage_seconds = Histogram(
@@ -66,7 +65,7 @@ class Metrics:
 
     def count_request(self, request: FinishedRequest) -> None:
         """Count one finished request by the template of its route."""
-        route = getattr(request.scope.get("route"), "path", _UNROUTED)
+        route = read_route(request.scope)
         self._requests.labels(route, str(request.status)).inc()
         self._request_seconds.labels(route).observe(request.seconds)
         for direction, size in (("in", request.received), ("out", request.sent)):
@@ -95,16 +94,18 @@ class Gauges(Collector):
         """Read the state."""
         service = self._service
         yield GaugeMetricFamily(
-            f"{_PREFIX}_queue_depth", "Requests taken on and not yet answered.", service.admitted
+            f"{_PREFIX}_queue_depth", "Requests admitted and not yet answered.", service.admitted
         )
         yield GaugeMetricFamily(
-            f"{_PREFIX}_queue_limit", "How many there may be; the next gets 429.", service.settings.max_queue
+            f"{_PREFIX}_queue_limit",
+            "Limit of queue_depth; further requests get 429.",
+            service.settings.max_queue,
         )
         yield GaugeMetricFamily(
             f"{_PREFIX}_faces_waiting", "Faces that wait for their run of the network.", service.faces_waiting
         )
         yield GaugeMetricFamily(
-            f"{_PREFIX}_faces_waiting_limit", "How many there may be; the next request gets 429.",
+            f"{_PREFIX}_faces_waiting_limit", "Limit of faces_waiting; further requests get 429.",
             service.settings.max_faces_waiting,
         )  # fmt: skip
         ready = GaugeMetricFamily(

@@ -22,6 +22,7 @@ from gpen_backend.scheduling.restoration_service import Service
 from gpen_client.errors import WireError
 from gpen_client.wire.messages import InferResponse, Tensor, encode_response, read_header_length
 from gpen_common.disconnect import ClientLeft, while_connected
+from gpen_common.request_id import read_request_id
 from gpen_common.threads import LARGE, off_loop
 from gpen_common.tracing import note
 
@@ -91,7 +92,7 @@ async def infer(request: Request) -> Response:
         except ProtocolError:
             raise
         except Exception as error:
-            logger.exception("%s failed on request %r", name, request.headers.get("x-request-id", "-"))
+            logger.exception("%s failed on request %r", name, read_request_id(request.scope) or "-")
             raise ProtocolError(500, f"{name} failed: {str(error) or type(error).__name__}") from error
 
 

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class ModelNotServed(LookupError):
-    """No model of that name is served. `str(error)` lists its models."""
+    """No model of that name is served. `str(error)` lists the available models."""
 
 
 class ModelNotReady(Exception):
@@ -75,7 +75,7 @@ class ModelRegistry:
             await self.download.run()
             self._scan()
         except Exception as error:
-            # The server serves whatever the failure was.
+            # Fall back after any failure, so that the server can serve.
             self._fall_back(str(error))
         self.download = None
 

@@ -113,7 +113,7 @@ def _describe_foreign(head: bytes) -> str:
             f"the file is text, not weights ({text!r}): perhaps a login or error page was saved instead; "
             "delete it and download it again"
         )
-    return f"the file is no torch checkpoint (it begins with {head[:4].hex(' ')}); {_GET_ONE}"
+    return f"the file is not a torch checkpoint (it begins with {head[:4].hex(' ')}); {_GET_ONE}"
 
 
 def _unwrap(checkpoint: object) -> Mapping[str, Tensor]:

@@ -15,7 +15,7 @@ def prepare_for_network(task: Task, faces: NDArray[np.uint8]) -> NDArray[np.uint
     """Prepare (N, S, S, 3) uint8 RGB faces as the network's input for a task. Returns the same shape."""
     if task != "colorize":
         return faces
-    # That network was trained on grey pictures only: it would take a sepia print's brown for colour.
+    # That network was trained on grey pictures only: it would interpret the brown of a sepia print as colour.
     return np.stack([cv2.cvtColor(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) for f in faces])
 
 

@@ -30,8 +30,8 @@ class TooLate(Exception):
 class BatchedFaces:
     """Restored faces of one request, in its order.
 
-    batch_size: faces of the largest of its runs, with those of other requests. waited_ms, ran_ms:
-    milliseconds in the queue, and in the runs.
+    batch_size: faces of the largest run it took part in, those of other requests included. waited_ms,
+    ran_ms: milliseconds in the queue, and in the runs.
     """
 
     faces: tuple[Pixels, ...]

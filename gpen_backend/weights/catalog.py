@@ -18,8 +18,8 @@ Format: TypeAlias = Literal["pth", "onnx"]
 """`pth`: a torch checkpoint, for the torch engine. `onnx`: an export, for ONNX Runtime."""
 
 LICENCE = (
-    "GPEN's authors released code and weights for academic and non-commercial use; in 2026 that line was "
-    "removed from their repository without a replacement. Whether your use is allowed is yours to find out."
+    "GPEN's authors released code and weights for academic and non-commercial use; in 2026 they removed "
+    "that line from their repository without a replacement. Check yourself whether your use is allowed."
 )
 """Notice about the licence, shown with every download of a checkpoint."""
 

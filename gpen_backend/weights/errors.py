@@ -1,7 +1,7 @@
 """Errors about checkpoints.
 
 CheckpointError
-├── Unreadable        empty, cut short, a web page, or otherwise no torch file
+├── Unreadable        empty, cut short, a web page, or not a torch file
 │   └── UnsafePickle  a pickle that contains code; none of it was run
 ├── NotAGenerator     the weights of another network, such as a discriminator
 ├── ShapeMismatch     a GPEN generator with missing, extra or differently shaped tensors

@@ -6,6 +6,7 @@ import shutil
 
 import httpx
 
+from gpen_common.content_length import read_length
 from gpen_common.download.errors import DownloadRefused, NoSpace, Transient, Unreachable, WrongFile
 from gpen_common.download.job import DownloadJob
 from gpen_common.download.partial import Origin
@@ -39,10 +40,12 @@ def receive(client: httpx.Client, url: str, job: DownloadJob) -> bool:
         raise DownloadRefused(f"{url} cannot be followed: {error}") from error
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
         if partial.size:
-            raise Transient(f"{url} became unreachable: {error or 'no answer in time'}") from error
-        raise Unreachable(f"{url} cannot be reached: {str(error) or 'no answer in time'}") from error
+            raise Transient(f"{url} became unreachable: {error or 'connection timed out'}") from error
+        raise Unreachable(f"{url} cannot be reached: {str(error) or 'connection timed out'}") from error
     except httpx.HTTPError as error:
-        raise Transient(f"{url} broke off: {str(error) or type(error).__name__}") from error
+        raise Transient(
+            f"{url}: the download was interrupted: {str(error) or type(error).__name__}"
+        ) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(_no_space(job, None)) from error
@@ -80,7 +83,7 @@ def _require_success(answer: httpx.Response, url: str, job: DownloadJob) -> None
 
 def _require_rest(answer: httpx.Response, job: DownloadJob, start: int) -> None:
     """Raise Transient unless the response is the rest of the file from byte `start` on."""
-    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+    match = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", answer.headers.get("Content-Range", ""))
     origin = job.partial.origin()
     total = origin.total if origin is not None else None
     if match is None or int(match[1]) != start or (match[2] != "*" and total not in (None, int(match[2]))):
@@ -133,8 +136,7 @@ def _validator(answer: httpx.Response) -> str | None:
 
 
 def _declared_length(answer: httpx.Response) -> int | None:
-    length = answer.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() else None
+    return read_length(answer.headers.get("Content-Length", ""))
 
 
 def _no_space(job: DownloadJob, missing: int | None) -> str:

@@ -19,7 +19,7 @@ from gpen_client.wire.messages import (
     read_header_length,
 )
 from gpen_common.types import ModelInfo, RestoreParams
-from tests.support.restoring import (
+from tests.support.negative_backend import (
     IMAGE,
     answering,
     behave,

@@ -24,7 +24,7 @@ INFO: dict[str, Any] = {
 _URL = {
     "type": "string",
     "format": "uri",
-    "description": "Address of the picture, instead of `image`: https.",
+    "description": "URL of the picture, instead of `image`; https only.",
 }
 _HEADERS: dict[str, dict[str, Any]] = {
     "ETag": {"description": "Identifies the result; equal for equal requests.", "schema": {"type": "string"}},
@@ -35,7 +35,7 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "example": "decode;dur=9.5, find_faces;dur=12.7, backend;dur=712.4, total;dur=775.9",
     },
     "X-Cache": {
-        "description": "Whether the cache had the result; `off` without a cache.",
+        "description": "Whether the result came from the cache; `off` if there is no cache.",
         "schema": {"type": "string", "enum": ["hit", "miss", "off"]},
     },
     "X-Faces": {
@@ -43,11 +43,11 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "integer", "minimum": 0},
     },
     "X-GPEN-Engine": {
-        "description": "The engine that restored.",
+        "description": "Engine that restored the faces.",
         "schema": {"type": "string"},
         "example": "torch",
     },
-    "X-GPEN-Model": {"description": "The model that restored.", "schema": {"type": "string"}},
+    "X-GPEN-Model": {"description": "Model that restored the faces.", "schema": {"type": "string"}},
     "X-Request-ID": {
         "description": "The client's own if it is valid, else a new one.",
         "schema": {"type": "string"},
@@ -56,7 +56,10 @@ _HEADERS: dict[str, dict[str, Any]] = {
 
 
 def document_app(app: FastAPI, *, image_url: bool) -> None:
-    """Complete the document of `app`, lazily. image_url: whether it is a parameter."""
+    """Add components and examples to the document of `app` on first use.
+
+    image_url: whether to document that parameter.
+    """
     infer = app.openapi
 
     def complete() -> dict[str, Any]:

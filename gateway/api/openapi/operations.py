@@ -83,7 +83,7 @@ def batch_body(params: type[BaseModel]) -> dict[str, Any]:
     files = {
         "type": "array",
         "items": {"type": "string", "format": "binary"},
-        "description": "Pictures and ZIPs of pictures: every part with a filename, under any name.",
+        "description": "Pictures, or ZIPs of pictures: every part that has a filename, under any field name.",
     }
     return {
         "parameters": _query(properties),
@@ -139,7 +139,7 @@ def _problem_response(errors: list[type[GatewayError]]) -> dict[str, Any]:
 
 def _family(error: type[GatewayError]) -> Iterator[type[GatewayError]]:
     yield error
-    # It stands for itself only: every error is a subclass.
+    # Without subclasses: every error is one of GatewayError.
     if error is GatewayError:
         return
     for below in error.__subclasses__():

@@ -55,8 +55,8 @@ class _Lines(JSONResponse):
     response_class=_Lines,
     responses={
         200: {
-            "description": "One JSON object a line: each file as it finishes, and the summary last. "
-            "With `Accept: application/zip` the pictures under their names, and `report.ndjson`.",
+            "description": "One JSON object per line: each file as it finishes, then the summary. "
+            "With `Accept: application/zip`, a ZIP of the pictures under their names and `report.ndjson`.",
             "model": BatchPicture | BatchFailure | BatchEnd,
             "content": {
                 NDJSON: {"examples": {name: {"value": line} for name, line in BATCH_LINES.items()}},
@@ -99,8 +99,7 @@ async def batch(request: Request) -> Response:
 
 @asynccontextmanager
 async def _open_folder(disk: Threads) -> AsyncIterator[Path]:
-    """Make a temporary folder until the block ends. `disk` removes it, because thousands of files take
-    time."""
+    """Create a temporary folder, and remove it on `disk` when the block ends: many files take time."""
     # A failure to remove it must not replace the exception of the block.
     folder = TemporaryDirectory(prefix="gpen-gateway-", ignore_cleanup_errors=True)
     try:
@@ -153,7 +152,7 @@ class _FileWork:
             return Outcome(entry, problem_of(error, self._request_id))
         except Exception:
             # One file must not fail the others.
-            logger.exception("internal-error: a defect of the gateway, in file %d of a batch", entry.index)
+            logger.exception("internal-error: unexpected exception in file %d of a batch", entry.index)
             return Outcome(entry, problem_of(GatewayError(), self._request_id))
 
     async def _enhance(self, entry: BatchEntry) -> Result[EnhanceReport]:
@@ -180,4 +179,4 @@ class _FileWork:
         now = time.monotonic()
         self._drains_since = now if self._drains_since is None else self._drains_since
         if now - self._drains_since > self._drain_s:
-            raise NotReady("the server is shutting down before this file was begun; send it again")
+            raise NotReady("the server is shutting down before this file was started; send it again")

@@ -30,8 +30,8 @@ router = APIRouter(tags=["pictures"])
 async def enhance(request: Request) -> Response:
     """Standardise the picture, restore its faces with GPEN and return the result.
 
-    Returns the picture, or with `Accept: application/json` the picture in base64 and a report of everything
-    that was found, done and linked.
+    Returns the picture, or with `Accept: application/json` the picture in base64 and a report of what
+    was found, what was corrected and which parameters were adapted.
     """
     gateway: Gateway = request.app.state.gateway
     wanted = parse_accept(request.headers.get("accept"))
@@ -51,4 +51,4 @@ async def enhance(request: Request) -> Response:
             result = await gateway.enhancer.make(asked)
         elif lists_any(if_none_match):
             return respond_not_modified(asked, etag)
-    return await respond_enhanced(result, etag, wanted, gateway.threads)  # respond
+    return await respond_enhanced(result, etag, wanted)  # respond

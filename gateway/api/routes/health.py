@@ -1,4 +1,4 @@
-"""Probes: `/healthz`, alive; `/readyz`, able to serve."""
+"""Probes: `/healthz` for liveness, `/readyz` for readiness."""
 
 from fastapi import APIRouter, Request
 
@@ -11,16 +11,15 @@ from gateway.schemas.answers import HealthAnswer, ReadyAnswer
 router = APIRouter(tags=["health"])
 
 
-@router.get("/healthz", summary="Alive", operation_id="health")
+@router.get("/healthz", summary="Liveness probe", operation_id="health")
 async def health() -> HealthAnswer:
-    """Answer while the process runs and its event loop turns. Nothing else is checked."""
+    """Return 200 while the process runs and its event loop responds. Nothing else is checked."""
     return HealthAnswer(version=__version__)
 
 
-@router.get("/readyz", summary="Able to serve", operation_id="ready", responses=error_responses(NotReady))
+@router.get("/readyz", summary="Readiness probe", operation_id="ready", responses=error_responses(NotReady))
 async def ready(request: Request) -> ReadyAnswer:
-    """Answer 200 when a picture sent now would be enhanced, with the engine and model; else 503 with the
-    reason."""
+    """Return 200 with engine and model if a picture sent now would be enhanced, else 503 with the reason."""
     gateway: Gateway = request.app.state.gateway
     if request.app.state.draining.active:
         raise NotReady

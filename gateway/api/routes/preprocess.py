@@ -39,7 +39,7 @@ async def preprocess(request: Request) -> Response:
     with gateway.admission.upload():
         asked = await read_request(request, gateway, PreprocessParams, wanted)
     result = await _preprocess(request, gateway, asked)
-    return await respond_preprocessed(result, wanted, gateway.threads)
+    return await respond_preprocessed(result, wanted)
 
 
 @router.post(

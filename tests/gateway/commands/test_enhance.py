@@ -186,15 +186,15 @@ def test_without_the_internet_the_missing_checkpoint_is_reported_once(run: Comma
 def test_unreachable_gateway_ends_the_command_with_a_message(run: Command, tree: Path):
     ran = run("enhance", "in", "-o", "out", "--url", "http://127.0.0.1:9", "--patience", "0.1")
     assert ran.returncode == 1
-    assert "given up: no connection to http://127.0.0.1:9" in ran.stderr
+    assert "stopped: no connection to http://127.0.0.1:9" in ran.stderr
     assert "Traceback" not in ran.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere", "-o", "out"], "no picture is there"),
-        (["in/*.tiff", "-o", "out"], "no picture is there"),
+        (["nowhere", "-o", "out"], "no picture found"),
+        (["in/*.tiff", "-o", "out"], "no picture found"),
         (["in", "-o", "in"], "is one of the inputs; use another folder"),
         (["in", "-o", "out", "--strength", "900"], "strength: "),
         (["in", "-o", "out", "--param", "strenght=3"], "strenght: unknown parameter; "),

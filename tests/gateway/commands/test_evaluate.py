@@ -148,7 +148,7 @@ def test_rejects_a_folder_without_pictures(tmp_path):
 def test_unreachable_gateway_ends_the_run(photos, tmp_path):
     outcome = evaluate(photos, "-o", tmp_path, "--url", "http://127.0.0.1:9", "--patience", 0)
     assert outcome.exit_code == 1
-    assert "given up" in outcome.output
+    assert "stopped" in outcome.output
 
 
 def test_gateway_lost_during_the_run_ends_it_without_a_traceback(photos, tmp_path, monkeypatch):
@@ -158,5 +158,5 @@ def test_gateway_lost_during_the_run_ends_it_without_a_traceback(photos, tmp_pat
     monkeypatch.setattr("httpx.AsyncClient.post", gone)
     outcome = evaluate(photos, "-o", tmp_path, "--patience", 0)
     assert outcome.exit_code == 1
-    assert "given up" in outcome.output
+    assert "stopped" in outcome.output
     assert not (tmp_path / "report.html").exists()

@@ -92,5 +92,5 @@ def test_never_overwrites_an_input(out):
 @pytest.mark.parametrize("path", ["nowhere", "in", "in/*.png"])
 def test_rejects_a_path_without_pictures(path):
     touch("in/notes.txt")
-    with pytest.raises(NothingFound, match="no picture is there"):
+    with pytest.raises(NothingFound, match="no picture found"):
         outputs(path)

@@ -81,7 +81,7 @@ async def test_a_replica_without_its_checkpoint_gets_no_requests(cluster):
     logs = cluster.folder / "session_latest" / "logs"
     await asyncio.to_thread(
         cluster.until,
-        lambda: any("no requests yet" in log.read_text() for log in logs.glob("worker-*.err")),
+        lambda: any("the replica is not ready" in log.read_text() for log in logs.glob("worker-*.err")),
         30,
     )
     await asyncio.sleep(2)

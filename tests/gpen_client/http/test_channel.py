@@ -14,7 +14,7 @@ from gpen_client.errors import (
     BackendRejected,
     BackendTimeout,
 )
-from tests.support.restoring import (
+from tests.support.negative_backend import (
     behave,
     restore,
     restore_from,

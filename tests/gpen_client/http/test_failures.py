@@ -21,7 +21,7 @@ from gpen_client.errors import (
     ModelNotFound,
 )
 from gpen_client.resilience import Resilience
-from tests.support.restoring import (
+from tests.support.negative_backend import (
     behave,
     mocked,
     negative,

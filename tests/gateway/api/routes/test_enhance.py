@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import threading
 
 import httpx
 import numpy as np
@@ -13,6 +14,7 @@ from gateway.settings import CacheSettings, LimitSettings, Settings
 
 pytestmark = pytest.mark.anyio
 
+JSON = {"Accept": "application/json"}
 CACHES = pytest.mark.parametrize("cache", ["on", "off"])
 
 
@@ -167,6 +169,22 @@ async def test_a_cached_result_is_answered_while_every_worker_is_busy_and_the_qu
         assert (refused.status_code, refused.json()["type"]) == (429, "queue-full")
         go_on.set()
         assert [(await other).status_code for other in others] == [200, 200]
+
+
+async def test_a_cached_result_is_answered_in_json_while_every_pixel_thread_is_busy(
+    serving, echo_backend, fixed_finder, tmp_path
+):
+    go_on = threading.Event()
+    async with serving(echo_backend(), fixed_finder(), settings(tmp_path)) as client:
+        miss = await client.post("/v1/enhance", content=photo(0), headers=JSON)
+        threads = gateway_of(client).threads
+        busy = [asyncio.create_task(threads.run(go_on.wait)) for _ in range(64)]
+        await asyncio.sleep(0)
+        hit = await client.post("/v1/enhance", content=photo(0), headers=JSON)
+        go_on.set()
+        await asyncio.gather(*busy)
+    assert (hit.status_code, hit.headers["X-Cache"]) == (200, "hit")
+    assert hit.json()["image_base64"] == miss.json()["image_base64"]
 
 
 @CACHES

@@ -5,7 +5,7 @@ import pytest
 
 from gpen_client.errors import BackendProtocolError
 from gpen_client.wire.messages import InferResponse, Tensor
-from tests.support.restoring import IMAGE, PARAMETERS, answering, restore
+from tests.support.negative_backend import IMAGE, PARAMETERS, answering, restore
 
 pytestmark = pytest.mark.anyio
 
