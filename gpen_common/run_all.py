@@ -13,5 +13,13 @@ async def run_all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one) for one in work]
     except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
+        failure = failures.exceptions[0]
+        del tasks
+    else:
+        return [task.result() for task in tasks]
+    # Outside the except block: the failure keeps its cause, and does not get the group as its context.
+    try:
+        raise failure
+    finally:
+        # Its traceback holds this frame.
+        del failure, group

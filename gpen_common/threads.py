@@ -26,16 +26,23 @@ class Threads:
 
     async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work(*args, **kwargs)` on a thread, with the caller's context variables; return its result."""
-        call = functools.partial(work, *args, **kwargs)
-        job = self._executor.submit(contextvars.copy_context().run, call)
+        context = contextvars.copy_context()
+        # The executor keeps a cancelled job in its queue until a thread is free, but not the job's arguments.
+        calls = [functools.partial(work, *args, **kwargs)]
+        job = self._executor.submit(lambda: context.run(calls[0]))
         result = asyncio.wrap_future(job)
         try:
             return await asyncio.shield(result)
         except asyncio.CancelledError:
             # cancel() fails once the work has started.
-            if not job.cancel():
+            if job.cancel():
+                calls.clear()
+            else:
                 await _wait_despite_cancellation(result)
             raise
+        finally:
+            # The traceback of a failure holds this frame, and both of these hold the failure.
+            del job, result
 
     def close(self) -> None:
         """Drop queued work and wait for running work."""

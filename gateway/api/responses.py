@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections.abc import Callable
 
 from starlette.responses import Response
 
@@ -48,10 +49,9 @@ async def respond_preprocessed(result: Result[PreprocessReport], wanted: Accepte
     return await _respond_json(result, PreprocessAnswer, headers)
 
 
-def respond_article(result: Result[PreprocessReport]) -> Response:
-    """Return the portrait as the article's `/preprocess` does."""
-    answer = ArticleAnswer(image_base64=base64.b64encode(result.image).decode())
-    return Response(answer.model_dump_json(), media_type="application/json")
+async def respond_article(result: Result[PreprocessReport]) -> Response:
+    """Return the portrait as PNG in base64, without a report."""
+    return await _write_json(result, lambda image: ArticleAnswer(image_base64=image), {})
 
 
 async def _respond_json(
@@ -59,19 +59,22 @@ async def _respond_json(
     answer: type[EnhanceAnswer] | type[PreprocessAnswer],
     headers: dict[str, str],
 ) -> Response:
-    def write() -> bytes:
-        document: Schema = answer(
-            image_base64=base64.b64encode(result.image).decode(),
-            media_type=f"image/{result.output_format}",
-            report=result.report,
-        )
-        return document.model_dump_json().encode()
+    def fill(image: str) -> Schema:
+        return answer(image_base64=image, media_type=f"image/{result.output_format}", report=result.report)
 
-    return Response(
-        await off_loop(len(result.image) > _LARGE_IMAGE, write),
-        media_type="application/json",
-        headers=headers,
-    )
+    return await _write_json(result, fill, headers)
+
+
+async def _write_json(
+    result: Result[PreprocessReport] | Result[EnhanceReport],
+    fill: Callable[[str], Schema],
+    headers: dict[str, str],
+) -> Response:
+    def write() -> bytes:
+        return fill(base64.b64encode(result.image).decode()).model_dump_json().encode()
+
+    body = await off_loop(len(result.image) > _LARGE_IMAGE, write)
+    return Response(body, media_type="application/json", headers=headers)
 
 
 def _picture_headers(result: Result[PreprocessReport] | Result[EnhanceReport], faces: int) -> dict[str, str]:

@@ -75,7 +75,8 @@ def invalid_parameters(error: ValidationError, model: type[BaseModel]) -> Invali
 
 async def _read_body(request: Request) -> bytes:
     # Not request.body(), which would keep the bytes for as long as the request lives.
-    return b"".join([chunk async for chunk in request.stream()])
+    chunks = [chunk async for chunk in request.stream()]
+    return await off_loop(sum(map(len, chunks)) > LARGE, b"".join, chunks)
 
 
 def _take_url(upload: Upload) -> Upload:

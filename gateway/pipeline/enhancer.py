@@ -67,7 +67,7 @@ class Enhancer:
 
     async def make(self, asked: PictureRequest[EnhanceParams]) -> Result[EnhanceReport]:
         """Return the result of an identical request in flight, or a new one. Raises GatewayError."""
-        result = await asked.join(self.in_flight, partial(self._make, asked))
+        result = await self.in_flight.join(asked.key, partial(self._make, asked), asked.work, asked.timings)
         return result.with_timings(asked.timings.finish())
 
     def _key(self, asked: PictureRequest[EnhanceParams]) -> str:
@@ -86,8 +86,11 @@ class Enhancer:
             enhancer = self._photos if asked.params.output == "photo" else self._portraits
             made = await enhancer.enhance(asked, backend)
             if self._cache.on:
-                with asked.timings.stage("store"):
-                    await self._cache.put(asked.key, _write_entry(made))
+                # The list of models may be a minute old: a backend that has lost its checkpoint since then
+                # restores with another engine than the key names.
+                if made.report.engine == asked.chosen_model.engine:
+                    with asked.timings.stage("store"):
+                        await self._cache.put(asked.key, _write_entry(made))
                 made = replace(made, cache="miss")
         self._count(asked, made)
         return made

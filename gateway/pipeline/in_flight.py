@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from gateway.errors import DeadlinePassed
+from gateway.timings import Timings
 
 T = TypeVar("T")
 
@@ -28,21 +30,27 @@ class InFlight(Generic[T]):
         key: str,
         start: Callable[[], Coroutine[Any, Any, T]],
         started: "list[asyncio.Task[Any]]",
+        timings: Timings,
     ) -> T:
-        """Wait for the work under `key`, which `start` begins where there is none.
+        """Wait for the work under `key`; begin it with `start` if none is in progress.
 
-        started: gets the task where this call began it. The task may outlive a cancelled caller until its
-        threads have ended. A failure of the work reaches every waiting request, except that of the deadline,
-        which is the first request's own: the next one begins again.
+        started: holds the task, if this call began it, until it ends. The task may outlive a cancelled caller
+        until its threads have ended. timings: gets the wait for the work of another request as stage `join`.
+        A failure of the work reaches every waiting request, except DeadlinePassed, which belongs to the
+        request that began the work: the next waiting one begins it again.
         """
         while True:
             flight = self._flights.get(key)
-            if first := flight is None:
+            # A task that is done stays in the table until its callbacks have run.
+            first = flight is None or flight.task.done()
+            if flight is None or first:
                 flight = self._begin(key, start)
                 started.append(flight.task)
+                flight.task.add_done_callback(started.remove)
             flight.waiting += 1
             try:
-                return await asyncio.shield(flight.task)
+                with nullcontext() if first else timings.stage("join"):
+                    return await asyncio.shield(flight.task)
             except DeadlinePassed:
                 if first:
                     raise
@@ -52,6 +60,9 @@ class InFlight(Generic[T]):
                     # Out of the table first: no request may join work that is being cancelled.
                     self._remove(key, flight)
                     flight.task.cancel()
+                # The traceback of a failure holds this frame, and the task holds the failure: without this,
+                # the request's bytes would stay in memory until a full garbage collection.
+                flight = None
 
     async def finish(self) -> None:
         """Wait until all work has ended, cancelled work with its threads included."""

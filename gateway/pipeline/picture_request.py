@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -10,14 +10,12 @@ from typing import Any, Generic, TypeVar
 from gateway.errors import DeadlinePassed
 from gateway.imaging.encoder import OutputFormat
 from gateway.params import PreprocessParams
-from gateway.pipeline.in_flight import InFlight
 from gateway.pipeline.picture_bytes import Picture
 from gateway.service.admission import Admission
 from gateway.timings import Timings
 from gpen_common.types import ModelInfo
 
 Params = TypeVar("Params", bound=PreprocessParams)
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -27,8 +25,9 @@ class PictureRequest(Generic[Params]):
     params: checked parameters. timeout_s: the request's timeout, seconds. deadline: on time.monotonic's
     clock; None until the first `until_deadline` sets it. timings: the clock, started when the upload was
     complete. accepted: the encoding that the Accept header prefers. in_batch: a file of a batch; the batch
-    holds the place in the queue, and the file's time starts when a worker is free. work: tasks begun for this
-    request, which may outlive it. model, key: set by the steps of `gateway.api.routes.enhance`.
+    holds the place in the queue, and the file's time starts when a worker is free. work: unfinished tasks
+    begun for this request, which may outlive it. model, key: set by the steps of
+    `gateway.api.routes.enhance`.
     """
 
     picture: Picture
@@ -65,18 +64,6 @@ class PictureRequest(Generic[Params]):
             if not limit.expired():
                 raise
             raise deadline_passed(self.timeout_s) from error
-
-    async def join(self, in_flight: InFlight[T], start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Wait for the work under `key` in `in_flight`; `start` begins it if there is none.
-
-        Waiting for the work of another request is the stage `join`. A request that begins the work has that
-        work's stages instead.
-        """
-        began = time.perf_counter()
-        result = await in_flight.join(self.key, start, self.work)
-        if not self.work:
-            self.timings.add("join", (time.perf_counter() - began) * 1000)
-        return result
 
     @asynccontextmanager
     async def worker(self, admission: Admission) -> AsyncIterator[float]:

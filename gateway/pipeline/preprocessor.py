@@ -1,9 +1,10 @@
 """`/v1/preprocess`: the standardised portrait, encoded."""
 
+import asyncio
 from functools import partial
 
 from gateway.faces import FaceFinder
-from gateway.imaging.encoder import encode
+from gateway.imaging.encoder import OutputFormat, encode
 from gateway.params import PreprocessParams
 from gateway.pipeline.in_flight import InFlight
 from gateway.pipeline.picture_request import PictureRequest
@@ -41,27 +42,39 @@ class Preprocessor:
             asked.key = f"{self._standardiser.key(asked)}:{encoding}:{asked.params.quality}"
 
     async def look_up(self, asked: PictureRequest[PreprocessParams]) -> Result[PreprocessReport] | None:
-        """Return the result where the cache has its portrait."""
+        """Return the result if the cache has its portrait, else None."""
         found = await self._standardiser.look_up(asked)
-        return None if found is None else await self._encode(asked, found)
+        if found is None:
+            return None
+        # Not on the pixel threads, where it would wait for the work of other requests.
+        with asked.timings.stage("encode"):
+            image = await asyncio.to_thread(self._encode, asked, found)
+        return self._result(asked, found, image)
 
     async def make(self, asked: PictureRequest[PreprocessParams]) -> Result[PreprocessReport]:
         """Return the result of an identical request in flight, or a new one."""
-        result = await asked.join(self.in_flight, partial(self._make, asked))
+        result = await self.in_flight.join(asked.key, partial(self._make, asked), asked.work, asked.timings)
         return result.with_timings(asked.timings.finish())
 
     async def _make(self, asked: PictureRequest[PreprocessParams]) -> Result[PreprocessReport]:
         async with asked.worker(self._admission):
-            return await self._encode(asked, await self._standardiser.make(asked))
-
-    async def _encode(
-        self, asked: PictureRequest[PreprocessParams], made: UploadPortrait
-    ) -> Result[PreprocessReport]:
-        output_format = asked.params.format or asked.accepted or made.own_format
-        with asked.timings.stage("encode"):
-            image = await self._threads.run(encode, made.portrait.pixels, output_format, asked.params.quality)
-        timings_ms = asked.timings.finish()
+            made = await self._standardiser.make(asked)
+            with asked.timings.stage("encode"):
+                image = await self._threads.run(self._encode, asked, made)
         self._metrics.count_preprocessed()
-        self._metrics.observe_stages(timings_ms)
+        self._metrics.observe_stages(asked.timings.finish())
+        return self._result(asked, made, image)
+
+    def _encode(self, asked: PictureRequest[PreprocessParams], made: UploadPortrait) -> bytes:
+        return encode(made.portrait.pixels, _choose_format(asked, made), asked.params.quality)
+
+    def _result(
+        self, asked: PictureRequest[PreprocessParams], made: UploadPortrait, image: bytes
+    ) -> Result[PreprocessReport]:
         report = report_preprocessed(made.portrait, self._finder.name)
-        return Result(image, output_format, report, made.cache).with_timings(timings_ms)
+        result = Result(image, _choose_format(asked, made), report, made.cache)
+        return result.with_timings(asked.timings.finish())
+
+
+def _choose_format(asked: PictureRequest[PreprocessParams], made: UploadPortrait) -> OutputFormat:
+    return asked.params.format or asked.accepted or made.own_format

@@ -41,6 +41,8 @@ class Standardiser:
 
     async def look_up(self, asked: PictureRequest[Params]) -> UploadPortrait | None:
         """Return the portrait in the cache, or None."""
+        if not self._cache.on:
+            return None
         with asked.timings.stage("cache"):
             entry = await self._cache.get(self.key(asked))
         return None if entry is None else _read_entry(entry)
@@ -50,8 +52,9 @@ class Standardiser:
         raises."""
         with asked.timings.remainder("queue"):
             made = await self._threads.run(self._standardise, asked)
-        with asked.timings.stage("store"):
-            await self._cache.put(self.key(asked), _write_entry(made))
+        if self._cache.on:
+            with asked.timings.stage("store"):
+                await self._cache.put(self.key(asked), _write_entry(made))
         return made
 
     def _standardise(self, asked: PictureRequest[Params]) -> UploadPortrait:

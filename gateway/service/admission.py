@@ -2,8 +2,8 @@
 
 Three limits, in the order in which a request meets them:
 
-- uploads: bodies that are being received, 16 more than there are free places. A request that the cache
-  answers, or that joins an identical one, needs no place, so it is answered even if the queue is full.
+- uploads: bodies in memory that hold no place yet, 16 more than there are free places. A request that the
+  cache answers, or that joins an identical one, needs no place: it is answered even if the queue is full.
 - places: requests that wait for a worker or have one. A place is held until the work's threads have ended.
 - workers: requests, or files of batches, in progress.
 """
@@ -37,7 +37,7 @@ class Admission:
 
     @contextmanager
     def upload(self) -> Iterator[None]:
-        """Admit one request while its body is received. Raises QueueFull."""
+        """Admit one request until it is answered or takes a place. Raises QueueFull."""
         if self.uploads + self.taken >= self.limit + SPARE_UPLOADS:
             raise queue_full(self.uploads + self.taken)
         self.uploads += 1

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -35,11 +36,22 @@ class Draining:
     """Whether the process is shutting down. `app.state.draining` holds it for the whole life of an app."""
 
     def __init__(self) -> None:
-        self.active = False
+        self._since: float | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether the shutdown has begun."""
+        return self._since is not None
+
+    @property
+    def seconds(self) -> float:
+        """Time since the shutdown began; 0 before it."""
+        return 0.0 if self._since is None else time.monotonic() - self._since
 
     def begin(self) -> None:
         """Mark the process as shutting down."""
-        self.active = True
+        if self._since is None:
+            self._since = time.monotonic()
 
 
 class DrainingServer(uvicorn.Server):

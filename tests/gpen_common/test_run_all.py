@@ -53,3 +53,12 @@ async def test_cancelling_the_caller_cancels_the_work():
 
 async def test_no_work_has_no_results():
     assert await run_all([]) == []
+
+
+async def test_a_failure_keeps_its_cause():
+    async def fail():
+        raise ValueError("outer") from ZeroDivisionError("inner")
+
+    with pytest.raises(ValueError, match="outer") as caught:
+        await run_all([fail()])
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextvars
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -124,3 +126,54 @@ async def test_work_has_the_context_variables_of_its_caller():
     assert await asyncio.gather(one("mine"), one("yours")) == ["mine", "yours"]
     assert await threads.run(variable.get) == "none"
     threads.close()
+
+
+class Body:
+    """Stands for an upload."""
+
+
+async def test_a_cancelled_job_in_the_queue_keeps_no_arguments():
+    threads = Threads(1)
+    may_go_on = threading.Event()
+    running = asyncio.create_task(threads.run(may_go_on.wait, 60))
+    await asyncio.sleep(0)
+
+    async def queue_and_cancel() -> "weakref.ref[Body]":
+        body = Body()
+        queued = asyncio.create_task(threads.run(id, body))
+        await asyncio.sleep(0)
+        queued.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await queued
+        return weakref.ref(body)
+
+    body = await queue_and_cancel()
+    await asyncio.sleep(0)
+    gc.collect()
+    assert body() is None
+    may_go_on.set()
+    await running
+    threads.close()
+
+
+async def test_a_failed_job_is_freed_without_a_garbage_collection():
+    threads = Threads(1)
+
+    def fail(body: Body) -> None:
+        raise ZeroDivisionError
+
+    async def run_and_fail() -> "weakref.ref[Body]":
+        body = Body()
+        with pytest.raises(ZeroDivisionError):
+            await threads.run(fail, body)
+        return weakref.ref(body)
+
+    gc.collect()
+    gc.disable()
+    try:
+        body = await run_and_fail()
+        threads.close()
+        await asyncio.sleep(0)
+        assert body() is None
+    finally:
+        gc.enable()

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
@@ -141,7 +140,6 @@ class _FileWork:
         self._draining: Draining = request.app.state.draining
         # Half of the grace period is left for the files that have begun.
         self._drain_s = gateway.settings.server.grace_s / 2
-        self._drains_since: float | None = None
 
     async def run(self, entry: BatchEntry) -> Outcome:
         """Enhance one file; a failure is its problem."""
@@ -156,9 +154,10 @@ class _FileWork:
             return Outcome(entry, problem_of(GatewayError(), self._request_id))
 
     async def _enhance(self, entry: BatchEntry) -> Result[EnhanceReport]:
-        enhancer, data = self._gateway.enhancer, await self._disk.run(entry.read)
+        enhancer = self._gateway.enhancer
         asked = PictureRequest(
-            picture=await self._gateway.pictures.add(data),
+            # Without a name of their own, so that identical pictures share their bytes.
+            picture=await self._gateway.pictures.add(await self._disk.run(entry.read)),
             params=self._params,
             request_id=self._request_id,
             timeout_s=self._timeout_s,
@@ -174,9 +173,5 @@ class _FileWork:
 
     def _check_draining(self) -> None:
         """Raise NotReady once half of the grace period of a shutdown is over."""
-        if not self._draining.active:
-            return
-        now = time.monotonic()
-        self._drains_since = now if self._drains_since is None else self._drains_since
-        if now - self._drains_since > self._drain_s:
+        if self._draining.seconds > self._drain_s:
             raise NotReady("the server is shutting down before this file was started; send it again")

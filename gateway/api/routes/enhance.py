@@ -3,6 +3,8 @@
 The steps between taking a worker and encoding are those of `gateway.pipeline`.
 """
 
+from contextlib import ExitStack
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -35,20 +37,22 @@ async def enhance(request: Request) -> Response:
     """
     gateway: Gateway = request.app.state.gateway
     wanted = parse_accept(request.headers.get("accept"))
-    if_none_match = request.headers.get("if-none-match")
-    with gateway.admission.upload():  # admit
+    if_none_match = ", ".join(request.headers.getlist("if-none-match"))
+    with ExitStack() as upload:
+        upload.enter_context(gateway.admission.upload())  # admit
         asked = await read_request(request, gateway, EnhanceParams, wanted)  # read
-    async with asked.until_deadline(), cancel_on_disconnect(request):
-        await gateway.enhancer.choose_model(asked)  # choose the model
-        gateway.enhancer.compute_key(asked)  # compute the key
-        etag = enhance_etag(asked.key, wanted)
-        if lists_etag(if_none_match, etag):  # answer 304
-            return respond_not_modified(asked, etag)
-        result = await gateway.enhancer.look_up(asked)  # look in the cache
-        if result is None:
-            # join an identical request in flight; else take a worker, decode, find faces, standardise, link,
-            # forward, encode, store
-            result = await gateway.enhancer.make(asked)
-        elif lists_any(if_none_match):
-            return respond_not_modified(asked, etag)
+        async with asked.until_deadline(), cancel_on_disconnect(request):
+            await gateway.enhancer.choose_model(asked)  # choose the model
+            gateway.enhancer.compute_key(asked)  # compute the key
+            etag = enhance_etag(asked.key, wanted)
+            if lists_etag(if_none_match, etag):  # answer 304
+                return respond_not_modified(asked, etag)
+            result = await gateway.enhancer.look_up(asked)  # look in the cache
+            if result is None:
+                upload.close()  # the work takes a place instead
+                # join an identical request in flight; else take a worker, decode, find faces, standardise,
+                # link, forward, encode, store
+                result = await gateway.enhancer.make(asked)
+            elif lists_any(if_none_match):
+                return respond_not_modified(asked, etag)
     return await respond_enhanced(result, etag, wanted)  # respond

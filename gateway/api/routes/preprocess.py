@@ -1,5 +1,7 @@
 """`/v1/preprocess`: standardising alone, the portrait that GPEN would get."""
 
+from contextlib import ExitStack
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -36,9 +38,10 @@ async def preprocess(request: Request) -> Response:
     """
     gateway: Gateway = request.app.state.gateway
     wanted = parse_accept(request.headers.get("accept"))
-    with gateway.admission.upload():
+    with ExitStack() as upload:
+        upload.enter_context(gateway.admission.upload())
         asked = await read_request(request, gateway, PreprocessParams, wanted)
-    result = await _preprocess(request, gateway, asked)
+        result = await _preprocess(request, gateway, asked, upload)
     return await respond_preprocessed(result, wanted)
 
 
@@ -57,15 +60,21 @@ async def preprocess_article(request: Request) -> Response:
     """
     gateway: Gateway = request.app.state.gateway
     wanted = parse_accept("application/json")
-    with gateway.admission.upload():
+    with ExitStack() as upload:
+        upload.enter_context(gateway.admission.upload())
         asked = await read_request(request, gateway, PreprocessParams, wanted, _ARTICLE_DEFAULTS)
-    asked.params = asked.params.model_copy(update={"format": "png"})
-    return respond_article(await _preprocess(request, gateway, asked))
+        asked.params = asked.params.model_copy(update={"format": "png"})
+        result = await _preprocess(request, gateway, asked, upload)
+    return await respond_article(result)
 
 
 async def _preprocess(
-    request: Request, gateway: Gateway, asked: PictureRequest[PreprocessParams]
+    request: Request, gateway: Gateway, asked: PictureRequest[PreprocessParams], upload: ExitStack
 ) -> Result[PreprocessReport]:
     async with asked.until_deadline(), cancel_on_disconnect(request):
         gateway.preprocessor.compute_key(asked)
-        return await gateway.preprocessor.look_up(asked) or await gateway.preprocessor.make(asked)
+        result = await gateway.preprocessor.look_up(asked)
+        if result is None:
+            upload.close()  # the work takes a place instead
+            result = await gateway.preprocessor.make(asked)
+    return result

@@ -23,12 +23,20 @@ def test_finds_the_etag_in_a_list(header):
     assert lists_etag(header, ONE)
 
 
+def test_a_comma_within_an_etag_ends_no_etag():
+    assert lists_etag(f'"a,b", {ONE}', ONE)
+    assert not lists_etag(f'"a, {ONE.strip(chr(34))}, b"', ONE)
+
+
 @pytest.mark.parametrize("header", [None, "", OTHER, ONE.strip('"'), "*", f"{ONE[:-2]}"])
 def test_finds_no_other_etag(header):
     assert not lists_etag(header, ONE)
 
 
-@pytest.mark.parametrize(("header", "any_result"), [("*", True), (" * ", True), (ONE, False), (None, False)])
+@pytest.mark.parametrize(
+    ("header", "any_result"),
+    [("*", True), (" * ", True), (ONE, False), (None, False), ('"a,*,b"', False), (f"*, {ONE}", False)],
+)
 def test_star_lists_any_result(header, any_result):
     assert lists_any(header) is any_result
 

@@ -1,11 +1,14 @@
 """Identical requests share one piece of work, for as long as any of them waits."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
 from gateway.errors import DeadlinePassed
 from gateway.pipeline.in_flight import InFlight
+from gateway.timings import Timings
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +34,7 @@ class Work:
 
 
 async def start(flights: InFlight[int], work: Work, callers: int, key: str = "k") -> list[asyncio.Task]:
-    tasks = [asyncio.create_task(flights.join(key, work, [])) for _ in range(callers)]
+    tasks = [asyncio.create_task(flights.join(key, work, [], Timings())) for _ in range(callers)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     return tasks
@@ -48,7 +51,7 @@ async def test_identical_requests_start_the_work_once():
 async def test_a_later_request_starts_the_work_again():
     flights, work = InFlight(), Work()
     work.may_end.set()
-    assert [await flights.join("k", work, []) for _ in range(2)] == [1, 2]
+    assert [await flights.join("k", work, [], Timings()) for _ in range(2)] == [1, 2]
 
 
 async def test_other_keys_start_work_of_their_own():
@@ -95,7 +98,7 @@ async def test_a_new_request_does_not_join_work_that_is_being_cancelled():
         return 0
 
     started: list[asyncio.Task] = []
-    first = asyncio.create_task(flights.join("k", end_slowly, started))
+    first = asyncio.create_task(flights.join("k", end_slowly, started, Timings()))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     first.cancel()
@@ -104,7 +107,7 @@ async def test_a_new_request_does_not_join_work_that_is_being_cancelled():
     await ending.wait()
     work = Work()
     work.may_end.set()
-    assert await flights.join("k", work, []) == 1
+    assert await flights.join("k", work, [], Timings()) == 1
     assert not started[0].done(), "the task holds its resources until its threads have ended"
     finishing = asyncio.create_task(flights.finish())
     await asyncio.sleep(0)
@@ -123,7 +126,7 @@ async def test_the_deadline_of_the_first_request_is_not_the_others():
             raise DeadlinePassed("the first request's")
         return "done"
 
-    hasty, patient = (asyncio.create_task(flights.join("k", work, [])) for _ in range(2))
+    hasty, patient = (asyncio.create_task(flights.join("k", work, [], Timings())) for _ in range(2))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert begun == ["work"]
@@ -131,6 +134,79 @@ async def test_the_deadline_of_the_first_request_is_not_the_others():
     with pytest.raises(DeadlinePassed):
         await hasty
     assert await patient == "done"
+
+
+async def test_a_request_may_join_at_the_very_moment_at_which_the_deadline_of_the_first_passes():
+    """The task is done, but its callbacks have not run: joining it again and again would block the loop."""
+    flights: InFlight[int] = InFlight()
+    gate = asyncio.get_running_loop().create_future()
+
+    async def fail() -> int:
+        await gate
+        raise DeadlinePassed("the first request's")
+
+    async def succeed() -> int:
+        return 1
+
+    first = asyncio.create_task(flights.join("k", fail, [], Timings()))
+    await asyncio.sleep(0.01)
+    gate.set_result(None)
+    late = asyncio.create_task(flights.join("k", succeed, [], Timings()))
+    failure, result = await asyncio.gather(first, late, return_exceptions=True)
+    assert isinstance(failure, DeadlinePassed)
+    assert result == 1
+
+
+async def test_every_wait_for_the_work_of_another_request_is_the_stage_join():
+    flights: InFlight[int] = InFlight()
+
+    async def fail() -> int:
+        await asyncio.sleep(0.03)
+        raise DeadlinePassed("the first request's")
+
+    async def succeed() -> int:
+        await asyncio.sleep(0.03)
+        return 1
+
+    first_timings, timings = Timings(), Timings()
+    first = asyncio.create_task(flights.join("k", fail, [], first_timings))
+    await asyncio.sleep(0)
+    patient = asyncio.create_task(flights.join("k", succeed, [], timings))
+    assert await patient == 1
+    assert isinstance(await asyncio.gather(first, return_exceptions=True), list)
+    assert "join" not in first_timings.finish()
+    assert 20 < timings.finish()["join"] < timings.finish()["total"] - 20
+
+
+async def test_ended_work_is_not_kept_by_its_request():
+    flights, work = InFlight(), Work()
+    work.may_end.set()
+    started: list[asyncio.Task] = []
+    await flights.join("k", work, started, Timings())
+    assert started == []
+
+
+async def test_a_failure_is_freed_without_a_garbage_collection():
+    class Body:
+        """Stands for an upload."""
+
+    async def fail(body: Body) -> int:
+        raise ZeroDivisionError
+
+    async def request() -> "weakref.ref[Body]":
+        body = Body()
+        with pytest.raises(ZeroDivisionError):
+            await InFlight().join("k", lambda: fail(body), [], Timings())
+        return weakref.ref(body)
+
+    gc.collect()
+    gc.disable()
+    try:
+        body = await request()
+        await asyncio.sleep(0)
+        assert body() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_failure_reaches_every_waiting_request():
@@ -141,13 +217,13 @@ async def test_a_failure_reaches_every_waiting_request():
     for outcome in await asyncio.gather(*callers, return_exceptions=True):
         assert isinstance(outcome, ZeroDivisionError)
     work.failure = None
-    assert await flights.join("k", work, []) == 2, "a failure is not kept"
+    assert await flights.join("k", work, [], Timings()) == 2, "a failure is not kept"
 
 
 async def test_finished_and_cancelled_work_is_forgotten():
     flights, work = InFlight(), Work()
     work.may_end.set()
-    await flights.join("k", work, [])
+    await flights.join("k", work, [], Timings())
     leaver, *_ = await start(flights, Work(), 1)
     leaver.cancel()
     await asyncio.wait({leaver})

@@ -49,7 +49,7 @@ class Caller:
                 return await work()
 
         async with asked.until_deadline(), cancel_on_disconnect(self.request):
-            return await self._flights.join(str(id(self)), make, asked.work)
+            return await self._flights.join(str(id(self)), make, asked.work, Timings())
 
 
 async def until(condition: Callable[[], object]) -> None:
