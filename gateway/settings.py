@@ -72,8 +72,7 @@ class ServerSettings(_Group):
         30.0, gt=0, le=3600, description="Seconds after `GATEWAY_DRAIN_S` in which open requests may finish."
     )
     cors_origins: _Names = Field(
-        (),
-        description="Comma-separated origins of web pages that may call the gateway; `*`: any. Empty: none.",
+        (), description="Comma-separated origins of web pages that may call; `*`: any. Empty: none."
     )
     trusted_proxies: _Names = Field(
         (),
