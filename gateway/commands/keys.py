@@ -72,7 +72,7 @@ def revoke(key_id: str, path: Path) -> None:
     """Revoke the key with ID. Its record stays in the file."""
     with _exit_on_error():
         record = revoke_key(path, key_id)
-    click.echo(f"{record.id} ({record.name}) was revoked on {record.revoked:%Y-%m-%d %H:%M:%S} UTC")
+    click.echo(f"{record.id} ({record.name}) has been revoked since {record.revoked:%Y-%m-%d %H:%M:%S} UTC")
 
 
 @contextmanager
