@@ -19,6 +19,9 @@ from gpen_common.types import Mode, Task
 
 Percent: TypeAlias = Annotated[float, Field(ge=0, le=100)]
 
+MAX_FIELDS = 64
+"""Maximum number of fields in a form: more than twice the number of parameters."""
+
 NOT_IN_RESULT = {"timeout_s"}
 """Parameters that limit the time of a request but do not change its result."""
 
@@ -90,6 +93,10 @@ class PreprocessParams(BaseModel):
     timeout_s: float | None = Field(
         None, gt=0, le=3600, description="Timeout of the request in seconds, up to `GATEWAY_TIMEOUT_S`."
     )
+
+    def limit_timeout(self, limit_s: float) -> float:
+        """Return the timeout of the request in seconds: `timeout_s`, at most and by default `limit_s`."""
+        return min(self.timeout_s or limit_s, limit_s)
 
 
 class EnhanceParams(PreprocessParams):

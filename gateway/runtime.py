@@ -11,7 +11,9 @@ from gateway.cache.tiers import make_cache
 from gateway.faces import FaceFinder, make_finder
 from gateway.image_url.fetcher import ImageFetcher
 from gateway.pipeline.enhancer import Enhancer
+from gateway.pipeline.photo_enhancer import PhotoEnhancer
 from gateway.pipeline.picture_bytes import Pictures
+from gateway.pipeline.portrait_enhancer import PortraitEnhancer
 from gateway.pipeline.preprocessor import Preprocessor
 from gateway.pipeline.standardiser import Standardiser
 from gateway.service.admission import Admission
@@ -34,7 +36,6 @@ class Gateway:
     """
 
     settings: Settings
-    threads: Threads
     finder: FaceFinder
     client: GpenClient
     models: Models
@@ -80,9 +81,9 @@ async def run_gateway(
         stack.push_async_callback(cache.close)
         admission = Admission(settings.limits.workers, settings.limits.queue)
         standardiser = Standardiser(finder, threads, settings.limits.pixels, cache)
-        enhancer = Enhancer(
-            standardiser, finder, client, models, threads, settings.limits.pixels, cache, admission, metrics
-        )
+        portraits = PortraitEnhancer(standardiser, finder, threads)
+        photos = PhotoEnhancer(finder, threads, settings.limits.pixels)
+        enhancer = Enhancer(portraits, photos, finder, client, models, cache, admission, metrics)
         preprocessor = Preprocessor(standardiser, finder, threads, admission, metrics)
         # Work in flight ends before anything that it uses is closed.
         stack.push_async_callback(enhancer.in_flight.finish)
@@ -90,7 +91,6 @@ async def run_gateway(
         stack.enter_context(register(metrics.registry, Gauges(admission, client, models, finder.name)))
         yield Gateway(
             settings=settings,
-            threads=threads,
             finder=finder,
             client=client,
             models=models,

@@ -9,14 +9,7 @@ from gpen_common.types import Task
 RestorerName = Literal["gpen-bfr-256", "gpen-bfr-512", "gpen-bfr-1024", "gpen-bfr-2048"]
 """Models that restore, smallest first."""
 
-ModelName = Literal[
-    "gpen-bfr-256",
-    "gpen-bfr-512",
-    "gpen-bfr-1024",
-    "gpen-bfr-2048",
-    "gpen-colorization-1024",
-    "gpen-inpainting-1024",
-]
+ModelName = Literal[RestorerName, "gpen-colorization-1024", "gpen-inpainting-1024"]
 """All models: those that restore, then those for other tasks."""
 
 DEFAULT_RESTORER: RestorerName = "gpen-bfr-512"

@@ -1,15 +1,14 @@
 """Read a picture request: its upload, its parameters, and the picture behind `image_url`."""
 
-import asyncio
 import time
 from dataclasses import replace
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from gateway.api.disconnect import cancel_on_disconnect
 from gateway.api.negotiation import Accepted
-from gateway.api.upload import Upload, read_upload
-from gateway.errors import CallerLeft, ImageUrlOff, SlowUpload
+from gateway.api.upload import read_upload, upload_within
+from gateway.errors import ImageUrlOff
 from gateway.pipeline.picture_request import Params, PictureRequest
 from gateway.runtime import Gateway
 from gateway.service.access import caller_of, work_of
@@ -29,11 +28,11 @@ async def read_request(
     model: schema of the parameters. defaults: values of parameters that the client does not send.
     Raises GatewayError for an upload that is slow, malformed, without a picture, or with invalid parameters.
     """
-    upload = await _receive(request, gateway.settings.limits.upload_timeout_s)
+    async with upload_within(gateway.settings.limits.upload_timeout_s):
+        upload = await read_upload(request)
     timings = Timings()
     params = replace(upload, fields={**(defaults or {}), **upload.fields}).params(model)
-    limit_s = gateway.settings.upstream.timeout_s
-    timeout_s = min(params.timeout_s or limit_s, limit_s)
+    timeout_s = params.limit_timeout(gateway.settings.upstream.timeout_s)
     deadline = time.monotonic() + timeout_s
     data = upload.data
     if upload.image_url is not None:
@@ -51,23 +50,6 @@ async def read_request(
         work=work_of(request.scope),
         deadline=deadline,
     )
-
-
-def slow_upload(timeout_s: float) -> SlowUpload:
-    """Return the error for an upload that took longer than `timeout_s`."""
-    return SlowUpload(
-        f"the body did not arrive within {timeout_s:g} seconds; send a smaller file, or on a faster network"
-    )
-
-
-async def _receive(request: Request, timeout_s: float) -> Upload:
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await read_upload(request)
-    except TimeoutError as error:
-        raise slow_upload(timeout_s) from error
-    except ClientDisconnect as error:
-        raise CallerLeft("the client disconnected before the upload was complete") from error
 
 
 async def _fetch(request: Request, gateway: Gateway, url: str, deadline: float) -> bytes:

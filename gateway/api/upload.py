@@ -3,7 +3,8 @@
 import asyncio
 import base64
 import binascii
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,15 +12,14 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
-from gateway.errors import InvalidParameters, MalformedRequest, MissingPicture
+from gateway.errors import CallerLeft, InvalidParameters, MalformedRequest, MissingPicture, SlowUpload
+from gateway.params import MAX_FIELDS
 from gpen_common.threads import LARGE, off_loop
 
 Params = TypeVar("Params", bound=BaseModel)
 
-# More than twice the number of parameters.
-_MAX_FIELDS = 64
 _MAX_FILES = 4
 
 
@@ -63,6 +63,28 @@ async def read_upload(request: Request) -> Upload:
     if not upload.data and upload.image_url is None:
         raise MissingPicture
     return upload
+
+
+@asynccontextmanager
+async def upload_within(timeout_s: float) -> AsyncIterator[None]:
+    """Bound the time in which the block receives an upload.
+
+    Raises SlowUpload after `timeout_s` seconds, and CallerLeft if the client disconnects.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError as error:
+        raise slow_upload(timeout_s) from error
+    except ClientDisconnect as error:
+        raise CallerLeft("the client disconnected before the upload was complete") from error
+
+
+def slow_upload(timeout_s: float) -> SlowUpload:
+    """Return the error for an upload that took longer than `timeout_s`."""
+    return SlowUpload(
+        f"the body did not arrive within {timeout_s:g} seconds; send a smaller file, or on a faster network"
+    )
 
 
 def invalid_parameters(error: ValidationError, model: type[BaseModel]) -> InvalidParameters:
@@ -110,7 +132,7 @@ class _InMemory(MultiPartParser):
 
 async def _from_multipart(request: Request, query: dict[str, Any]) -> Upload:
     async with aclosing(request.stream()) as body:
-        parser = _InMemory(request.headers, body, max_files=_MAX_FILES, max_fields=_MAX_FIELDS)
+        parser = _InMemory(request.headers, body, max_files=_MAX_FILES, max_fields=MAX_FIELDS)
         try:
             form = await parser.parse()
         except MultiPartException as error:

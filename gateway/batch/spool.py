@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from gateway.errors import MalformedRequest, NotReady, TooLarge
+from gateway.params import MAX_FIELDS
 from gpen_common.threads import Threads
 
 logger = logging.getLogger(__name__)
@@ -21,8 +22,7 @@ logger = logging.getLogger(__name__)
 _FULL_DISK_RETRY_S = 30.0
 # One switch to another thread costs as much as writing some tens of kilobytes.
 _WRITE_BYTES = 1 << 20
-# More than twice the number of parameters, whose values are short.
-_MAX_FIELDS = 64
+# No parameter has a longer value.
 _MAX_FIELD_BYTES = 16_384
 _ARCHIVE_TYPES = ("application/zip", "application/x-zip-compressed")
 # APPNOTE.TXT 6.3.10, sections 4.3.7 and 4.3.16: a local file header, or the end of an empty archive.
@@ -126,7 +126,7 @@ class _BatchFormParser(MultiPartParser):
     ) -> None:
         # Starlette counts the file parts that `on_part_end` drops, so the limit of files is checked here.
         super().__init__(
-            headers, body, max_files=math.inf, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
+            headers, body, max_files=math.inf, max_fields=MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
         )
         self._folder, self._limits, self._disk = folder, limits, disk
         self._count = 0

@@ -4,6 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpen_common.download import sha256_of
+
 
 @dataclass(frozen=True, slots=True)
 class FileState:
@@ -19,15 +21,9 @@ class FileState:
             status = path.stat()
             if status.st_size != self.size:
                 return False
-            return status.st_mtime_ns == self.mtime_ns or compute_digest(path) == self.sha256
+            return status.st_mtime_ns == self.mtime_ns or sha256_of(path) == self.sha256
         except OSError:
             return False
-
-
-def compute_digest(path: Path) -> str:
-    """Return the SHA-256 of the file at `path`, in hex. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_file(path: Path) -> tuple[bytes, FileState]:

@@ -5,21 +5,18 @@ from functools import partial
 
 from gateway.cache import Cache, CacheEntry, cache_key
 from gateway.faces import FaceFinder
-from gateway.imaging.decoder import PixelLimits
 from gateway.params import NOT_IN_RESULT, EnhanceParams
 from gateway.pipeline.in_flight import InFlight
 from gateway.pipeline.photo_enhancer import PhotoEnhancer
 from gateway.pipeline.picture_request import PictureRequest
 from gateway.pipeline.portrait_enhancer import PortraitEnhancer
 from gateway.pipeline.result import Result
-from gateway.pipeline.standardiser import Standardiser
 from gateway.schemas.reports import EnhanceReport
 from gateway.service.admission import Admission
 from gateway.service.metrics import Metrics
 from gateway.upstream.backend import Backend
 from gateway.upstream.model_choice import Models
 from gpen_client.client import GpenClient
-from gpen_common.threads import Threads
 from gpen_common.tracing import note
 
 
@@ -28,24 +25,23 @@ class Enhancer:
 
     def __init__(
         self,
-        standardiser: Standardiser,
+        portraits: PortraitEnhancer,
+        photos: PhotoEnhancer,
         finder: FaceFinder,
         client: GpenClient,
         models: Models,
-        threads: Threads,
-        limits: PixelLimits,
         cache: Cache,
         admission: Admission,
         metrics: Metrics,
     ) -> None:
+        self._portraits = portraits
+        self._photos = photos
         self._finder = finder
         self._client = client
         self._models = models
         self._cache = cache
         self._admission = admission
         self._metrics = metrics
-        self._portraits = PortraitEnhancer(standardiser, finder, threads)
-        self._photos = PhotoEnhancer(finder, threads, limits)
         self.in_flight: InFlight[Result[EnhanceReport]] = InFlight()
 
     async def choose_model(self, asked: PictureRequest[EnhanceParams]) -> None:

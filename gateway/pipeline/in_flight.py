@@ -40,10 +40,8 @@ class InFlight(Generic[T]):
         request that began the work: the next waiting one begins it again.
         """
         while True:
-            flight = self._flights.get(key)
-            # A task that is done stays in the table until its callbacks have run.
-            first = flight is None or flight.task.done()
-            if flight is None or first:
+            flight = self._find(key)
+            if first := flight is None:
                 flight = self._begin(key, start)
                 started.append(flight.task)
                 flight.task.add_done_callback(started.remove)
@@ -68,6 +66,11 @@ class InFlight(Generic[T]):
         """Wait until all work has ended, cancelled work with its threads included."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+    def _find(self, key: str) -> _Flight[T] | None:
+        """Return the unfinished work under `key`; finished work stays listed until its callbacks run."""
+        flight = self._flights.get(key)
+        return None if flight is None or flight.task.done() else flight
 
     def _begin(self, key: str, start: Callable[[], Coroutine[Any, Any, T]]) -> _Flight[T]:
         flight = _Flight(asyncio.create_task(start()))

@@ -49,7 +49,7 @@ class Preprocessor:
         # Not on the pixel threads, where it would wait for the work of other requests.
         with asked.timings.stage("encode"):
             image = await asyncio.to_thread(self._encode, asked, found)
-        return self._result(asked, found, image)
+        return self._describe(asked, found, image).with_timings(asked.timings.finish())
 
     async def make(self, asked: PictureRequest[PreprocessParams]) -> Result[PreprocessReport]:
         """Return the result of an identical request in flight, or a new one."""
@@ -63,17 +63,16 @@ class Preprocessor:
                 image = await self._threads.run(self._encode, asked, made)
         self._metrics.count_preprocessed()
         self._metrics.observe_stages(asked.timings.finish())
-        return self._result(asked, made, image)
+        return self._describe(asked, made, image)
 
     def _encode(self, asked: PictureRequest[PreprocessParams], made: UploadPortrait) -> bytes:
         return encode(made.portrait.pixels, _choose_format(asked, made), asked.params.quality)
 
-    def _result(
+    def _describe(
         self, asked: PictureRequest[PreprocessParams], made: UploadPortrait, image: bytes
     ) -> Result[PreprocessReport]:
         report = report_preprocessed(made.portrait, self._finder.name)
-        result = Result(image, _choose_format(asked, made), report, made.cache)
-        return result.with_timings(asked.timings.finish())
+        return Result(image, _choose_format(asked, made), report, made.cache)
 
 
 def _choose_format(asked: PictureRequest[PreprocessParams], made: UploadPortrait) -> OutputFormat:

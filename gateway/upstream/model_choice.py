@@ -29,7 +29,11 @@ class Models:
 
     async def default(self) -> ModelInfo | None:
         """Return the default model for restoration: the configured one, else the backend's own default."""
-        return _pick_default(await self.available(), self._default)
+        return self.pick_default(await self.available())
+
+    def pick_default(self, models: list[ModelInfo]) -> ModelInfo | None:
+        """Return the one of `models` that is the default, as `default`."""
+        return _pick_default(models, self._default)
 
     async def choose(self, asked: ModelName | None, task: Task = "restore") -> ModelInfo:
         """Choose the model `asked`, or without one the model for the task.

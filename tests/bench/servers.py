@@ -2,11 +2,9 @@
 
 import itertools
 import os
-import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,6 +13,8 @@ from pathlib import Path
 
 import httpx
 import psutil
+
+from tests.support.processes import wait_until_listening
 
 
 @dataclass(frozen=True)
@@ -93,20 +93,11 @@ def _run_server(verb: str, folder: Path, settings: dict[str, str], ready: str) -
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert process.stderr
-        lines = []
-        for line in process.stderr:
-            lines.append(line)
-            if listening := re.search(r"running on (http://\S+)", line):
-                break
-        else:
-            sys.exit("the server did not start:\n" + "".join(lines))
-        # The server would block once the pipe of its log is full.
-        threading.Thread(target=process.stderr.read, daemon=True).start()
         try:
-            while httpx.get(listening[1] + ready).status_code != 200:
+            url = wait_until_listening(process)
+            while httpx.get(url + ready).status_code != 200:
                 time.sleep(0.01)
-            yield Server(listening[1], psutil.Process(process.pid), time.perf_counter() - started)
+            yield Server(url, psutil.Process(process.pid), time.perf_counter() - started)
         finally:
             process.terminate()
             process.wait(60)

@@ -1,5 +1,6 @@
 """A backend that returns every image unchanged, as a handler for httpx.MockTransport."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -35,7 +36,7 @@ class EchoBackend:
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         *_, model, action = request.url.path.split("/")
         if action == "infer":
-            return await (self.answer or self._echo)(request)
+            return await (self.answer or self.echo)(request)
         if self.probe is not None:
             return await self.probe(request)
         name = model if action == "ready" else action
@@ -44,7 +45,19 @@ class EchoBackend:
         size = {"size": int(name.rpartition("-")[2]), "default": name == self.models[0]}
         return httpx.Response(200, json={"name": name, "platform": self.engine, "parameters": size})
 
-    async def _echo(self, request: httpx.Request) -> httpx.Response:
+    def hold(self) -> asyncio.Event:
+        """Keep every restoration waiting until the returned event is set."""
+        go_on = asyncio.Event()
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            await go_on.wait()
+            return await self.echo(request)
+
+        self.answer = answer
+        return go_on
+
+    async def echo(self, request: httpx.Request) -> httpx.Response:
+        """Answer a restoration with its image."""
         asked = decode_request(request.content, read_header_length(request.headers))
         self.asked.append(asked)
         self.request_ids.append(request.headers.get("X-Request-ID"))

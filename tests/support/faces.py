@@ -13,17 +13,20 @@ from gpen_common.types import Pixels
 class FixedFinder:
     """Finds one face in the middle of every photo.
 
-    faces: how many times. defect: raised instead. entered: set by each call. may_go_on: awaited by each call.
+    faces: how many times. defect: raised instead. looked: number of calls. entered: set by each call.
+    may_go_on: awaited by each call.
     """
 
     name: str = "fixed"
     faces: int = 1
     pose: Pose | None = None
     defect: Exception | None = None
+    looked: int = 0
     entered: threading.Event = field(default_factory=threading.Event)
     may_go_on: threading.Event | None = None
 
     def find(self, pixels: Pixels) -> list[Face]:
+        self.looked += 1
         self.entered.set()
         if self.may_go_on is not None:
             assert self.may_go_on.wait(60)

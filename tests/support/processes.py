@@ -34,6 +34,19 @@ def _is_free(port: int) -> bool:
     return True
 
 
+def wait_until_listening(process: "subprocess.Popen[str]") -> str:
+    """Return the URL in the log, on stderr, of a server that uses uvicorn. Raises RuntimeError if it ends."""
+    assert process.stderr
+    log = []
+    for line in process.stderr:
+        log.append(line)
+        if listening := re.search(r"running on (http://[0-9.]+:[0-9]+)", line):
+            # A full pipe would block the server.
+            threading.Thread(target=process.stderr.read, daemon=True).start()
+            return listening[1]
+    raise RuntimeError("the server did not start:\n" + "".join(log))
+
+
 @contextmanager
 def run_server_process(
     command: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
@@ -47,17 +60,8 @@ def run_server_process(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        log = []
         try:
-            for line in process.stderr:
-                log.append(line)
-                if listening := re.search(r"running on (http://[0-9.]+:[0-9]+)", line):
-                    break
-            else:
-                pytest.fail("the server did not start:\n" + "".join(log))
-            # A full pipe would block the server.
-            threading.Thread(target=process.stderr.read, daemon=True).start()
-            yield listening[1]
+            yield wait_until_listening(process)
         finally:
             process.terminate()
             process.wait(20)

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from gateway import errors
-from gateway.api.request_reader import slow_upload
-from gateway.api.upload import Upload, parse_json
+from gateway.api.upload import Upload, parse_json, slow_upload
 from gateway.errors import GatewayError
 from gateway.faces import Face, Pose
 from gateway.image_url.fetcher import check_url, unexpected_status

@@ -1,6 +1,5 @@
 """`/v1/batch`: many pictures in one request."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -8,20 +7,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fastapi import APIRouter, Request
-from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from gateway.api.negotiation import choose_media_type
 from gateway.api.openapi.examples import BATCH_LINES
 from gateway.api.openapi.operations import UPLOAD_ERRORS, batch_body, error_responses
-from gateway.api.request_reader import slow_upload
-from gateway.api.upload import Upload
+from gateway.api.upload import Upload, upload_within
 from gateway.batch.answer_formats import NDJSON, ZIP, Answer, NdjsonAnswer, Outcome, ZipAnswer
 from gateway.batch.entries import BatchEntry, list_entries
 from gateway.batch.schemas import BatchEnd, BatchFailure, BatchPicture
-from gateway.batch.spool import BatchLimits, Spooled, spool
+from gateway.batch.spool import BatchLimits, spool
 from gateway.batch.stream import BatchResponse
-from gateway.errors import CallerLeft, GatewayError, NotReady
+from gateway.errors import GatewayError, NotReady
 from gateway.params import EnhanceParams
 from gateway.pipeline.picture_request import PictureRequest
 from gateway.pipeline.result import Result
@@ -82,7 +79,9 @@ async def batch(request: Request) -> Response:
         limits = BatchLimits(
             settings.batch_max_files, gateway.settings.limits.max_body_bytes, settings.batch_max_bytes
         )
-        spooled = await _receive(request, folder, limits, disk, settings.batch_upload_timeout_s)
+        content_type = request.headers.get("content-type", "")
+        async with upload_within(settings.batch_upload_timeout_s):
+            spooled = await spool(content_type, request.stream(), folder, limits, disk)
         params = Upload(b"", {**request.query_params, **spooled.fields}).params(EnhanceParams)
         entries = await disk.run(list_entries, spooled, limits, held.enter_context(ExitStack()))
         return BatchResponse(
@@ -107,19 +106,6 @@ async def _open_folder(disk: Threads) -> AsyncIterator[Path]:
         await disk.run(folder.cleanup)
 
 
-async def _receive(
-    request: Request, folder: Path, limits: BatchLimits, disk: Threads, timeout_s: float
-) -> Spooled:
-    try:
-        async with asyncio.timeout(timeout_s):
-            content_type = request.headers.get("content-type", "")
-            return await spool(content_type, request.stream(), folder, limits, disk)
-    except TimeoutError as error:
-        raise slow_upload(timeout_s) from error
-    except ClientDisconnect as error:
-        raise CallerLeft("the client disconnected before the upload was complete") from error
-
-
 def _choose_answer(request: Request, folder: Path) -> Answer:
     if choose_media_type(request.headers.get("accept"), (NDJSON, ZIP)) == ZIP:
         return ZipAnswer(folder / "report")
@@ -130,13 +116,12 @@ class _FileWork:
     """Enhances the files of one batch."""
 
     def __init__(self, request: Request, gateway: Gateway, params: EnhanceParams, disk: Threads) -> None:
-        limit_s = gateway.settings.upstream.timeout_s
         self._gateway = gateway
         self._params = params
         self._disk = disk
         self._request_id = request_id(request.scope)
         self._tasks = work_of(request.scope)
-        self._timeout_s = min(params.timeout_s or limit_s, limit_s)
+        self._timeout_s = params.limit_timeout(gateway.settings.upstream.timeout_s)
         self._draining: Draining = request.app.state.draining
         # Half of the grace period is left for the files that have begun.
         self._drain_s = gateway.settings.server.grace_s / 2

@@ -18,21 +18,11 @@ router = APIRouter(tags=["models"])
 async def list_models(request: Request) -> ModelsAnswer:
     """List the backend's models, and the default for requests that name none."""
     gateway: Gateway = request.app.state.gateway
-    default = await gateway.models.default()
-    name = default.name if default else None
     models = await gateway.models.available()
+    default = gateway.models.pick_default(models)
+    name = default.name if default else None
     return ModelsAnswer(
         default=name,
-        models=[
-            ModelReport(
-                name=m.name,
-                ready=m.ready,
-                engine=m.engine,
-                task=m.task,
-                size=m.size,
-                default=m.name == name,
-                reason=m.reason,
-            )
-            for m in models
-        ],
+        # The backend's own default may be another.
+        models=[ModelReport.model_validate(m).model_copy(update={"default": m.name == name}) for m in models],
     )

@@ -6,12 +6,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gateway.api.disconnect import cancel_on_disconnect
-from gateway.api.negotiation import parse_accept
+from gateway.api.negotiation import Accepted, parse_accept
 from gateway.api.openapi.operations import UPLOAD_ERRORS, error_responses, picture_body, picture_responses
 from gateway.api.request_reader import read_request
 from gateway.api.responses import respond_article, respond_preprocessed
 from gateway.params import PreprocessParams
-from gateway.pipeline.picture_request import PictureRequest
 from gateway.pipeline.result import Result
 from gateway.runtime import Gateway
 from gateway.schemas.answers import ArticleAnswer, PreprocessAnswer
@@ -36,13 +35,8 @@ async def preprocess(request: Request) -> Response:
 
     With `Accept: application/json`, the portrait in base64 and its report.
     """
-    gateway: Gateway = request.app.state.gateway
     wanted = parse_accept(request.headers.get("accept"))
-    with ExitStack() as upload:
-        upload.enter_context(gateway.admission.upload())
-        asked = await read_request(request, gateway, PreprocessParams, wanted)
-        result = await _preprocess(request, gateway, asked, upload)
-    return await respond_preprocessed(result, wanted)
+    return await respond_preprocessed(await _preprocess(request, wanted), wanted)
 
 
 @router.post(
@@ -58,23 +52,26 @@ async def preprocess_article(request: Request) -> Response:
 
     The defaults are the article's recipe: CLAHE always, exposure unchanged.
     """
-    gateway: Gateway = request.app.state.gateway
     wanted = parse_accept("application/json")
-    with ExitStack() as upload:
-        upload.enter_context(gateway.admission.upload())
-        asked = await read_request(request, gateway, PreprocessParams, wanted, _ARTICLE_DEFAULTS)
-        asked.params = asked.params.model_copy(update={"format": "png"})
-        result = await _preprocess(request, gateway, asked, upload)
-    return await respond_article(result)
+    return await respond_article(await _preprocess(request, wanted, _ARTICLE_DEFAULTS, {"format": "png"}))
 
 
 async def _preprocess(
-    request: Request, gateway: Gateway, asked: PictureRequest[PreprocessParams], upload: ExitStack
+    request: Request,
+    wanted: Accepted,
+    defaults: dict[str, str] | None = None,
+    fixed: dict[str, str] | None = None,
 ) -> Result[PreprocessReport]:
-    async with asked.until_deadline(), cancel_on_disconnect(request):
-        gateway.preprocessor.compute_key(asked)
-        result = await gateway.preprocessor.look_up(asked)
-        if result is None:
-            upload.close()  # the work takes a place instead
-            result = await gateway.preprocessor.make(asked)
+    """Return the portrait of `request`. defaults, fixed: parameters that it may change, or not."""
+    gateway: Gateway = request.app.state.gateway
+    with ExitStack() as upload:
+        upload.enter_context(gateway.admission.upload())
+        asked = await read_request(request, gateway, PreprocessParams, wanted, defaults)
+        asked.params = asked.params.model_copy(update=fixed)
+        async with asked.until_deadline(), cancel_on_disconnect(request):
+            gateway.preprocessor.compute_key(asked)
+            result = await gateway.preprocessor.look_up(asked)
+            if result is None:
+                upload.close()  # the work takes a place instead
+                result = await gateway.preprocessor.make(asked)
     return result

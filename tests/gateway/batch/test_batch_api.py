@@ -377,7 +377,7 @@ async def test_unreachable_backend_is_a_problem_of_each_remaining_file(serving, 
         served += 1
         if served > 2:
             raise httpx.ConnectError("refused")
-        return await backend._echo(request)
+        return await backend.echo(request)
 
     backend.answer = failing_after_two
     chosen = settings(batch_concurrency=1).model_copy(
@@ -406,7 +406,7 @@ async def test_each_file_has_its_own_deadline(serving, echo_backend):
         if not backend.asked:
             backend.asked.append(None)
             await asyncio.sleep(60)
-        return await backend._echo(request)
+        return await backend.echo(request)
 
     backend.answer = hanging_once
     async with serving(backend, settings=settings(batch_concurrency=1)) as client:
@@ -431,7 +431,7 @@ async def test_limits_the_files_in_progress(serving, echo_backend):
         await asyncio.wait_for(all_here.wait(), 10)
         await asyncio.sleep(0.005)
         at_work -= 1
-        return await backend._echo(request)
+        return await backend.echo(request)
 
     backend.answer = counting
     async with serving(backend, settings=settings(batch_concurrency=3)) as client:
@@ -446,7 +446,7 @@ async def test_batch_holds_one_place_until_it_ends(serving, echo_backend):
     async def held(request: httpx.Request) -> httpx.Response:
         entered.set()
         await may_go_on.wait()
-        return await backend._echo(request)
+        return await backend.echo(request)
 
     backend.answer = held
     chosen = settings().model_copy(update={"limits": LimitSettings(workers=1, queue=1)})
@@ -476,7 +476,7 @@ async def test_shutdown_ends_the_batch_with_problems_and_a_summary(echo_backend,
     async def stopping(request: httpx.Request) -> httpx.Response:
         app.state.draining.begin()
         await asyncio.sleep(0.01)
-        return await backend._echo(request)
+        return await backend.echo(request)
 
     backend.answer = stopping
     transport = httpx.ASGITransport(app)

@@ -154,28 +154,20 @@ async def test_etags_are_equal_in_every_process(tmp_path, photo, monkeypatch):
 async def test_requests_with_other_gpen_parameters_reuse_the_cached_portrait(
     serving, echo_backend, fixed_finder, cached, photo
 ):
-    looked = 0
-
-    class CountingFinder(fixed_finder):
-        def find(self, pixels):
-            nonlocal looked
-            looked += 1
-            return super().find(pixels)
-
-    backend = echo_backend()
-    async with serving(backend, CountingFinder(pose=Pose(30, 1, 2)), cached) as client:
+    finder, backend = fixed_finder(pose=Pose(30, 1, 2)), echo_backend()
+    async with serving(backend, finder, cached) as client:
         for query in ("strength=10", "strength=90&mode=strong", "brightness=20&format=png", "faces=best"):
             answer = good(await client.post(f"/v1/enhance?{query}", content=photo))
             assert answer.headers["X-Cache"] == "miss"
-        assert looked == 1
+        assert finder.looked == 1
         assert len(backend.asked) == 4
         images = [asked.tensor("image") for asked in backend.asked]
         assert all((image == images[0]).all() for image in images)
         portrait = good(await client.post("/v1/preprocess", content=photo))
         assert portrait.headers["X-Cache"] == "hit"
-        assert looked == 1
+        assert finder.looked == 1
         good(await client.post("/v1/enhance?clahe=off", content=photo))
-        assert looked == 2
+        assert finder.looked == 2
 
 
 async def test_a_cache_that_is_off_stores_nothing(
@@ -231,13 +223,8 @@ async def test_an_entry_of_another_version_is_a_miss_and_is_replaced(
 async def test_identical_concurrent_requests_call_the_backend_once(
     serving, echo_backend, fixed_finder, cached, photo
 ):
-    go_on, backend = asyncio.Event(), echo_backend()
-
-    async def held(request: httpx.Request) -> httpx.Response:
-        await go_on.wait()
-        return await backend._echo(request)
-
-    backend.answer = held
+    backend = echo_backend()
+    go_on = backend.hold()
     async with serving(backend, fixed_finder(), cached) as client:
         callers = [asyncio.create_task(client.post("/v1/enhance", content=photo)) for _ in range(10)]
         gateway = client._transport.app.state.gateway
@@ -261,7 +248,7 @@ async def test_a_request_continues_after_the_deadline_of_the_one_it_joined(
         asked.append(request)
         if len(asked) == 1:
             await asyncio.Event().wait()
-        return await backend._echo(request)
+        return await backend.echo(request)
 
     backend.answer = first_hangs
     async with serving(backend, fixed_finder(), cached) as client:
@@ -289,7 +276,7 @@ async def key_of(
     data=b"photo", params=None, model=MODEL, finder="fixed", accepted=None, request_id="a", deadline=1e12
 ) -> str:
     """Return the key of a request."""
-    enhancer = Enhancer(None, NamedFinder(finder), None, None, None, LIMITS, Cache([]), None, None)
+    enhancer = Enhancer(None, None, NamedFinder(finder), None, None, Cache([]), None, None)
     picture = await Pictures().add(data)
     asked = PictureRequest(picture, params or EnhanceParams(), request_id, 60, Timings(), accepted)
     asked.model, asked.deadline = model, deadline

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.cache import Cache
 from gateway.imaging.encoder import encode
 from gateway.service.admission import SPARE_UPLOADS
-from gateway.settings import CacheSettings, LimitSettings, Settings
+from gateway.settings import CacheSettings, LimitSettings, ServerSettings, Settings
 
 pytestmark = pytest.mark.anyio
 
@@ -31,18 +31,6 @@ def settings(tmp_path, cache: str = "on", **limits: int) -> Settings:
 
 def gateway_of(client: httpx.AsyncClient):
     return client._transport.app.state.gateway
-
-
-def held(backend) -> asyncio.Event:
-    """Keeps every restoration of `backend` until the event is set."""
-    go_on = asyncio.Event()
-
-    async def answer(request: httpx.Request) -> httpx.Response:
-        await go_on.wait()
-        return await backend._echo(request)
-
-    backend.answer = answer
-    return go_on
 
 
 async def until(condition) -> None:
@@ -75,7 +63,7 @@ async def test_the_stages_of_a_miss_add_up_to_its_total(
 
 async def test_the_clock_covers_the_wait_for_a_worker(serving, echo_backend, fixed_finder, tmp_path):
     backend = echo_backend()
-    go_on = held(backend)
+    go_on = backend.hold()
     async with serving(backend, fixed_finder(), settings(tmp_path, workers=1, queue=1)) as client:
         first = asyncio.create_task(client.post("/v1/enhance", content=photo(1)))
         await until(lambda: gateway_of(client).admission.busy == 1)
@@ -124,7 +112,7 @@ async def test_the_right_etag_is_answered_304_without_any_work(
             etags[accept] = answer.headers["ETag"]
         done, finder = len(backend.asked), gateway_of(client).finder
         finder.entered.clear()
-        go_on = held(backend)
+        go_on = backend.hold()
         busy = asyncio.create_task(client.post("/v1/enhance", content=photo(2)))
         await until(lambda: finder.entered.is_set() and gateway_of(client).admission.busy == 1)
         finder.entered.clear()
@@ -159,7 +147,7 @@ async def test_a_cached_result_is_answered_while_every_worker_is_busy_and_the_qu
     async with serving(backend, fixed_finder(), settings(tmp_path, workers=1, queue=1)) as client:
         miss = await client.post("/v1/enhance", content=photo(0))
         portrait = await client.post("/v1/preprocess", content=photo(0))
-        go_on = held(backend)
+        go_on = backend.hold()
         others = [asyncio.create_task(client.post("/v1/enhance", content=photo(n))) for n in (1, 2)]
         await until(lambda: gateway_of(client).admission.taken == 2)
         hit = await client.post("/v1/enhance", content=photo(0))
@@ -215,16 +203,18 @@ async def test_a_result_of_another_engine_than_the_listed_one_is_not_stored(
 async def test_a_cached_result_is_answered_in_json_while_every_pixel_thread_is_busy(
     serving, echo_backend, fixed_finder, tmp_path
 ):
-    go_on = threading.Event()
-    async with serving(echo_backend(), fixed_finder(), settings(tmp_path)) as client:
+    go_on, finder = threading.Event(), fixed_finder()
+    one_thread = settings(tmp_path).model_copy(update={"server": ServerSettings(threads=1)})
+    async with serving(echo_backend(), finder, one_thread) as client:
         miss = await client.post("/v1/enhance", content=photo(0), headers=JSON)
-        threads = gateway_of(client).threads
-        busy = [asyncio.create_task(threads.run(go_on.wait)) for _ in range(64)]
-        await asyncio.sleep(0)
+        finder.may_go_on = go_on
+        finder.entered.clear()
+        busy = asyncio.create_task(client.post("/v1/enhance", content=photo(1)))
+        await until(finder.entered.is_set)
         hit = await client.post("/v1/enhance", content=photo(0), headers=JSON)
         portrait = await client.post("/v1/preprocess", content=photo(0))
         go_on.set()
-        await asyncio.gather(*busy)
+        await busy
     assert (hit.status_code, hit.headers["X-Cache"]) == (200, "hit")
     assert (portrait.status_code, portrait.headers["X-Cache"]) == (200, "hit")
     assert hit.json()["image_base64"] == miss.json()["image_base64"]
@@ -235,7 +225,7 @@ async def test_identical_requests_in_flight_hold_one_place_together(
     serving, echo_backend, fixed_finder, tmp_path, cache
 ):
     backend = echo_backend()
-    go_on = held(backend)
+    go_on = backend.hold()
     async with serving(backend, fixed_finder(), settings(tmp_path, cache, workers=1, queue=1)) as client:
         twins = [asyncio.create_task(client.post("/v1/enhance", content=photo(1))) for _ in range(15)]
         flights = gateway_of(client).enhancer.in_flight._flights
@@ -256,16 +246,9 @@ async def test_identical_requests_in_flight_hold_one_place_together(
 async def test_identical_portraits_in_flight_are_standardised_once(
     serving, echo_backend, fixed_finder, tmp_path
 ):
-    looked = 0
-
-    class CountingFinder(fixed_finder):
-        def find(self, pixels):
-            nonlocal looked
-            looked += 1
-            return super().find(pixels)
-
-    async with serving(echo_backend(), CountingFinder(), settings(tmp_path, "off")) as client:
+    finder = fixed_finder()
+    async with serving(echo_backend(), finder, settings(tmp_path, "off")) as client:
         posts = (client.post("/v1/preprocess", content=photo(1, 1500)) for _ in range(5))
         answers = await asyncio.gather(*posts)
     assert {answer.status_code for answer in answers} == {200}
-    assert looked == 1
+    assert finder.looked == 1
